@@ -1,0 +1,3 @@
+//! address/mod
+/// weave
+pub mod weave;

@@ -1,0 +1,7 @@
+//! docker/mod
+/// container
+pub mod container;
+/// endpoint
+pub mod endpoint;
+/// events
+pub mod events;

@@ -1,0 +1,85 @@
+//! What went wrong, in words for the operator: what we tried, on what, why, and what to do now.
+//!
+//! Pure parsers have small closed enums of their own; everything that touches the system
+//! returns this `Error`. Only `main.rs` prints one.
+
+use std::fmt;
+
+/// Result of everything that touches the system.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What kind of failure it was, where a caller must decide by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing more is known than the words.
+    Failed,
+    /// Nobody answers at that address: refused, missing, not reachable.
+    Unreachable,
+    /// A time limit ran out.
+    TimedOut,
+    /// The other side refused for want of rights.
+    Denied,
+}
+
+/// One failure: what was tried (with the path or address), the cause, and the mend if we can guess it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    tried: String,
+    cause: String,
+    hint: Option<String>,
+    kind: Kind,
+}
+
+impl Error {
+    /// `tried` names the action and its object in lower case, without a full stop
+    /// (`cannot list containers at tcp://10.0.0.5:2375`); `cause` the most specific reason.
+    pub fn new(tried: impl Into<String>, cause: impl fmt::Display) -> Self {
+        Error {
+            tried: tried.into(),
+            cause: cause.to_string(),
+            hint: None,
+            kind: Kind::Failed,
+        }
+    }
+
+    /// The mend, as a sentence or a question for the operator.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Marks the kind of failure.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The mend, if we could guess it.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The most specific reason alone.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
+    /// The kind of failure.
+    pub fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.cause.is_empty() {
+            f.write_str(&self.tried)
+        } else {
+            write!(f, "{}: {}", self.tried, self.cause)
+        }
+    }
+}
+
+impl std::error::Error for Error {}

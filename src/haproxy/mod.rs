@@ -1,0 +1,5 @@
+//! haproxy/mod
+/// script
+pub mod script;
+/// socket
+pub mod socket;
