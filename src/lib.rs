@@ -21,6 +21,8 @@ pub mod http;
 pub mod inbox;
 /// inventory
 pub mod inventory;
+/// logging
+pub mod logging;
 /// registry
 pub mod registry;
 /// report
