@@ -835,8 +835,31 @@ check_on_host() {
     verdict $? "$output" "$binary"
 }
 
+# What 'haproxy -c' does not see and what is worse than a refusal: a chroot that fails ends HAProxy, old workers and
+# all. $1: the staged file. Looked for where HAProxy's process can be seen.
+chroot_works() {
+    pid=${host_pid:-$inner_pid}
+    folder=$(sed -n 's/^[[:space:]]*chroot[[:space:]]\{1,\}\([^[:space:]]*\).*/\1/p' "$1" | tail -n 1)
+    [ -n "$folder" ] && [ -n "$pid" ] || return 0
+    user=0
+    while read -r key value; do
+        [ "$key" = Uid: ] && user=${value%%[!0-9]*}
+    done 2>/dev/null <"/proc/$pid/status"
+    root=
+    [ -n "$host_pid" ] || root=/proc/$pid/root
+    if [ "$user" != 0 ]; then
+        say "the config says 'chroot $folder', and HAProxy (process $pid) runs as user $user, who may not do that: it would end"
+        return 1
+    fi
+    if [ ! -d "$root$folder" ] && [ -d "${root:-/}" ]; then
+        say "the config says 'chroot $folder', and there is no such folder: HAProxy (process $pid) would end"
+        return 1
+    fi
+}
+
 check() {
     find_haproxy "$config"
+    chroot_works "$1" || return 1
     if [ -n "$host_pid" ]; then
         binary_of "$host_pid"
         check_on_host "$1"
@@ -875,7 +898,11 @@ reload() {
                 reload_in_container "$1"
                 return
             fi
-            say "the container $container is $status: HAProxy takes $1 when it starts"
+            if [ "$status" = paused ]; then
+                say "the container $container is paused, and HAProxy in it cannot reload: docker unpause $container"
+                return 1
+            fi
+            say "the container $container does not run ($status): HAProxy takes $1 when it starts"
             return 4
             ;;
         2) return 1 ;;
