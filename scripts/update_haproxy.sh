@@ -303,8 +303,8 @@ reload_master() {
         say "$2 was told to reload $tries times, and $socket still shows another config: does another HAProxy answer there?"
     else
         say "$2 was told to reload $tries times, and no new worker came within $((VERIFY_CS / 100)) s"
+        "$last_words"
     fi
-    "$last_words"
     return 1
 }
 
@@ -365,23 +365,24 @@ signal_container() {
 
 reload_unit() {
     output=$(limited "$COMMAND_S" systemctl reload haproxy.service 2>&1) && return 0
-    printf '%s\n' "$output" | words
+    # The unit checks the file quietly first; its words are what is wanted.
+    binary_of "$1"
+    check_on_host "$config" && printf '%s\n' "$output" | words
     say "'systemctl reload haproxy' failed; 'systemctl status haproxy' says more"
     return 1
 }
 
 # The master socket. From 2.7 on it answers when the reload is over; older ones only close the connection.
 reload_by_socket() {
+    if [ -z "$(ask "$master" 'show proc' "$SOCKET_S")" ]; then
+        say "the master socket $master does not answer; the signal is used instead"
+        "$other_trigger" "$1"
+        return
+    fi
     answer=$(ask "$master" reload $((VERIFY_CS / 100)))
     case $answer in
-    *'[ALERT]'*)
-        said=$answer
-        ;;
+    *'[ALERT]'*) said=$answer ;;
     esac
-    if [ -z "$answer" ] && ! ask "$master" "show proc" "$SOCKET_S" >/dev/null; then
-        say "the master socket $master does not answer; the signal is used instead"
-        signal_master "$1"
-    fi
 }
 
 # Ways to hear what HAProxy said.
@@ -394,10 +395,18 @@ words_of_container() {
         grep -E '\[(ALERT|WARNING|EMERG)\]|Loading failure|Failed to load worker|^haproxy:' | words
 }
 words_of_unit() {
+    if [ -n "$host_pid" ]; then
+        binary_of "$host_pid"
+        check_on_host "$config" || return
+    fi
     have journalctl && limited "$COMMAND_S" journalctl --unit haproxy --since "@${since%.*}" --output cat --no-pager 2>/dev/null |
         grep -E 'ALERT|WARNING|EMERG' | words
 }
 words_of_nobody() {
+    if [ -n "$host_pid" ]; then
+        binary_of "$host_pid"
+        check_on_host "$config" || return
+    fi
     say "its words are in its own log; the file passed 'haproxy -c', which does not see: an address in use, chroot, a socket's or pidfile's directory, limits"
 }
 
@@ -425,7 +434,7 @@ reload_on_host() {
         what="haproxy.service"
     fi
     if [ -n "$master" ]; then
-        other_words=$last_words
+        other_trigger=$trigger other_words=$last_words
         trigger=reload_by_socket last_words=words_of_reply
     fi
     reload_master "$host_pid" "$what"
@@ -635,7 +644,7 @@ reload_in_container() {
     trigger=signal_container last_words=words_of_container
     kill -0 "$haproxy_pid" 2>/dev/null && trigger=signal_master
     if [ -n "$master" ]; then
-        other_words=$last_words
+        other_trigger=$trigger other_words=$last_words
         trigger=reload_by_socket last_words=words_of_reply
     fi
     reload_master "$haproxy_pid" "HAProxy in the container $container"
@@ -650,6 +659,9 @@ reload_out_of_sight() {
         reload_old_image "$1"
         return
     fi
+    files=$(limited "$COMMAND_S" "$docker" top "$container" -eo args 2>/dev/null | sed -n 's/.*haproxy .*-f \([^ ]*\).*/\1/p' | head -n 1)
+    haproxy_pid=none
+    if [ -n "$files" ]; then sees_config "$1" || return 1; fi
     # The daemon's clock counts for its log, and it is not ours.
     since=$(limited "$COMMAND_S" "$docker" logs --timestamps --tail 1 "$container" 2>&1 | tail -n 1)
     since=${since%% *}
