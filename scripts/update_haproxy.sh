@@ -228,6 +228,11 @@ ask() {
     printf '%s\n' "$2" | limited "$3" socat -t "$3" - "$address" 2>/dev/null
 }
 
+# The path of the first runtime socket in the config $1 whose line holds $2.
+stats_socket() {
+    sed -n "/^[[:space:]]*stats[[:space:]]\{1,\}socket[[:space:]].*$2/s/^[[:space:]]*stats[[:space:]]\{1,\}socket[[:space:]]\{1,\}['\"]\{0,1\}\(unix@\)\{0,1\}\(\/[^[:space:]'\"]*\).*/\2/p" "$1" | head -n 1
+}
+
 # Sets socket to what can be asked for the fingerprint: the given one, or the one that the config $1 names, below
 # root $2 for a container. Nothing when there is no socat or no fingerprint.
 choose_socket() {
@@ -236,7 +241,7 @@ choose_socket() {
     socket=${COSMONAUT_HAPROXY_SOCKET:-}
     socket_given=$socket
     [ -n "$socket" ] && return 0
-    socket=$(sed -n 's/^[[:space:]]*stats[[:space:]]\{1,\}socket[[:space:]]\{1,\}\(unix@\)\{0,1\}\(\/[^[:space:]]*\).*/\2/p' "$1" | head -n 1)
+    socket=$(stats_socket "$1" "")
     [ -n "$socket" ] && socket=$2$socket
     [ -n "$socket" ] && [ ! -S "$socket" ] && socket=
     return 0
@@ -471,7 +476,7 @@ reload_plain() {
 $arguments
 END
     # Listening sockets handed over, no connection attempt is refused in between.
-    handover=$(sed -n '/expose-fd[[:space:]]\{1,\}listeners/s/^[[:space:]]*stats[[:space:]]\{1,\}socket[[:space:]]\{1,\}\(unix@\)\{0,1\}\(\/[^[:space:]]*\).*/\2/p' "$config" | head -n 1)
+    handover=$(stats_socket "$config" 'expose-fd[[:space:]]\{1,\}listeners')
     output='' status=1
     # shellcheck disable=SC2086 # host_pids is a list
     if [ -n "$handover" ] && [ -S "$handover" ]; then
@@ -659,7 +664,7 @@ reload_out_of_sight() {
         reload_old_image "$1"
         return
     fi
-    files=$(limited "$COMMAND_S" "$docker" top "$container" -eo args 2>/dev/null | sed -n 's/.*haproxy .*-f \([^ ]*\).*/\1/p' | head -n 1)
+    files=$(limited "$COMMAND_S" "$docker" top "$container" -eo pid,args 2>/dev/null | sed -n 's/.*haproxy .*-f \([^ ]*\).*/\1/p' | head -n 1)
     haproxy_pid=none
     if [ -n "$files" ]; then sees_config "$1" || return 1; fi
     # The daemon's clock counts for its log, and it is not ours.
