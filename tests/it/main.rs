@@ -1,1 +1,4 @@
-fn main() {}
+//! The real binary against a fake Docker and a fake Cosmos, and against a real Docker and a
+//! real HAProxy. One test binary, so that it links once.
+
+mod support;

@@ -1,0 +1,11 @@
+//! What the tests stand on: a Docker and a Cosmos that can be told to misbehave, and a
+//! folder in which the real binary runs with a script that writes down what it saw.
+
+pub mod deadline;
+pub mod fake_cosmos;
+pub mod fake_docker;
+pub mod md5;
+pub mod routes;
+pub mod sandbox;
+pub mod script;
+pub mod wire;
