@@ -147,6 +147,10 @@ impl Registry for Embedded {
         self.keep(&payload.table, merged.state);
         Ok(rendered.text)
     }
+
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 /// Puts a payload and the stored services together.

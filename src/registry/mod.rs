@@ -92,6 +92,9 @@ pub trait Registry {
     /// # Errors
     /// Nothing may be changed then: the running config stands.
     fn config(&mut self, payload: &Payload) -> Result<String>;
+
+    /// Whether asking costs somebody something, so that the same is not asked twice.
+    fn is_remote(&self) -> bool;
 }
 
 impl Candidate {
