@@ -152,11 +152,11 @@ fn zsh() -> String {
         r#"#compdef cosmonaut
 # zsh completion for cosmonaut, written by cosmonaut completions zsh
 _cosmonaut() {{
-    local state line
+    local curcontext="$curcontext" state line
     local -a commands
     commands=(
 {commands}    )
-    _arguments -s \
+    _arguments -C -s \
 {options}        '1:command:->command' \
         '2:argument:->argument' && return
     case $state in
@@ -185,9 +185,9 @@ fn fish_text(text: &str) -> String {
 
 fn fish() -> String {
     let names = command_names().join(" ");
-    let mut text = format!(
-        "# fish completion for cosmonaut, written by cosmonaut completions fish\ncomplete -c cosmonaut -f\n"
-    );
+    let mut text =
+        String::from("# fish completion for cosmonaut, written by cosmonaut completions fish\n");
+    text.push_str("complete -c cosmonaut -f\n");
     for command in COMMANDS {
         text.push_str(&format!(
             "complete -c cosmonaut -n 'not __fish_seen_subcommand_from {names}' -a {} -d '{}'\n",
