@@ -28,6 +28,13 @@ fn pattern(option: &OptionSpec) -> String {
     }
 }
 
+/// Offers paths line by line, so that a blank in a name does no harm.
+fn paths(which: char) -> String {
+    format!(
+        "mapfile -t COMPREPLY < <(compgen -{which} -- \"$cur\"); compopt -o filenames 2>/dev/null"
+    )
+}
+
 fn bash() -> String {
     let mut options = Vec::new();
     let mut values = String::new();
@@ -40,12 +47,8 @@ fn bash() -> String {
                 "COMPREPLY=($(compgen -W '{}' -- \"$cur\"))",
                 words.join(" ")
             ),
-            Kind::File => {
-                "COMPREPLY=($(compgen -f -- \"$cur\")); compopt -o filenames 2>/dev/null".to_owned()
-            }
-            Kind::Directory => {
-                "COMPREPLY=($(compgen -d -- \"$cur\")); compopt -o filenames 2>/dev/null".to_owned()
-            }
+            Kind::File => paths('f'),
+            Kind::Directory => paths('d'),
             Kind::Text => ":".to_owned(),
         };
         values.push_str(&format!(
