@@ -28,6 +28,13 @@ fn pattern(option: &OptionSpec) -> String {
     }
 }
 
+/// Offers paths line by line, so that a blank in a name does no harm.
+fn paths(which: char) -> String {
+    format!(
+        "mapfile -t COMPREPLY < <(compgen -{which} -- \"$cur\"); compopt -o filenames 2>/dev/null"
+    )
+}
+
 fn bash() -> String {
     let mut options = Vec::new();
     let mut values = String::new();
@@ -40,12 +47,8 @@ fn bash() -> String {
                 "COMPREPLY=($(compgen -W '{}' -- \"$cur\"))",
                 words.join(" ")
             ),
-            Kind::File => {
-                "COMPREPLY=($(compgen -f -- \"$cur\")); compopt -o filenames 2>/dev/null".to_owned()
-            }
-            Kind::Directory => {
-                "COMPREPLY=($(compgen -d -- \"$cur\")); compopt -o filenames 2>/dev/null".to_owned()
-            }
+            Kind::File => paths('f'),
+            Kind::Directory => paths('d'),
             Kind::Text => ":".to_owned(),
         };
         values.push_str(&format!(
@@ -152,11 +155,11 @@ fn zsh() -> String {
         r#"#compdef cosmonaut
 # zsh completion for cosmonaut, written by cosmonaut completions zsh
 _cosmonaut() {{
-    local state line
+    local curcontext="$curcontext" state line
     local -a commands
     commands=(
 {commands}    )
-    _arguments -s \
+    _arguments -C -s \
 {options}        '1:command:->command' \
         '2:argument:->argument' && return
     case $state in
@@ -185,9 +188,9 @@ fn fish_text(text: &str) -> String {
 
 fn fish() -> String {
     let names = command_names().join(" ");
-    let mut text = format!(
-        "# fish completion for cosmonaut, written by cosmonaut completions fish\ncomplete -c cosmonaut -f\n"
-    );
+    let mut text =
+        String::from("# fish completion for cosmonaut, written by cosmonaut completions fish\n");
+    text.push_str("complete -c cosmonaut -f\n");
     for command in COMMANDS {
         text.push_str(&format!(
             "complete -c cosmonaut -n 'not __fish_seen_subcommand_from {names}' -a {} -d '{}'\n",

@@ -16,7 +16,11 @@ pub(super) fn all() -> String {
     let width = COMMANDS.iter().map(|c| call(c).len()).max().unwrap_or(0);
     for command in COMMANDS {
         let call = call(command);
-        text.push_str(&format!("  {call:width$}  {}\n", command.summary));
+        let mark = if command.built { "" } else { " *" };
+        text.push_str(&format!("  {call:width$}  {}{mark}\n", command.summary));
+    }
+    if COMMANDS.iter().any(|command| !command.built) {
+        text.push_str("  * not in this version: says so and exits 1\n");
     }
     text.push_str(
         "\nOptions, before or after the command; each beats its variable, which beats\nthe default. An empty variable counts as not set, but for COSMONAUT_KEYWORD:\n",
@@ -45,6 +49,9 @@ pub(super) fn all() -> String {
 pub(super) fn of_command(command: &CommandSpec) -> String {
     let mut text = format!("Usage: {}\n\n", usage(command));
     wrap(&mut text, "", command.details);
+    if !command.built {
+        text.push_str("\nNot in this version: says so and exits 1.\n");
+    }
     let own: Vec<&OptionSpec> = OPTIONS
         .iter()
         .filter(|option| option.commands.contains(&command.name))

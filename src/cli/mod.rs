@@ -1,7 +1,7 @@
-//! Arguments and environment to a [`Command`]. Parsing starts nothing: no I/O, no logging;
+//! Arguments and environment to a `Command`. Parsing starts nothing: no I/O, no logging;
 //! the environment is handed in as a lookup.
 //!
-//! All names come from the table in [`table`]. Flag beats environment beats default. Options
+//! All names come from the table in `table`. Flag beats environment beats default. Options
 //! may stand before or after the command; of a repeated option the last one counts, but for
 //! `--cosmos-header`, `-v` and `-q`, where each counts. Help, version and completions are
 //! printed whatever the environment holds.

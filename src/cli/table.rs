@@ -97,6 +97,9 @@ pub struct CommandSpec {
     pub details: &'static str,
     /// A line to try.
     pub example: &'static str,
+    /// Whether this version has it. One that it has not says so and exits 1; help, man page
+    /// and README mark it.
+    pub built: bool,
 }
 
 /// Exit codes and what each says.
@@ -124,6 +127,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "one pass, then exit (for cron)",
         details: "Looks at the containers once, asks the registry for the config and, if it differs from what HAProxy last took, has it checked, puts it in place and makes it live. Exits 1 when any of that fails; HAProxy then keeps the config that it runs.",
         example: "cosmonaut sync --config /etc/haproxy/haproxy.cfg",
+        built: true,
     },
     CommandSpec {
         name: "watch",
@@ -131,6 +135,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "follow Docker until stopped (foreground)",
         details: "Follows Docker's events and makes a pass whenever they matter. Waits for Docker and Cosmos for as long as they are away and never gives up by itself. SIGTERM and SIGINT end it, a second one at once; SIGHUP makes it look now.",
         example: "cosmonaut watch --keyword web --config /etc/haproxy/haproxy.cfg",
+        built: true,
     },
     CommandSpec {
         name: "plan",
@@ -138,6 +143,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "print what a pass would change, as a diff",
         details: "Prints a unified diff of haproxy.cfg and what HAProxy would be told. Exits 0 when nothing would change and 3 when something would. Writes nothing. Cosmos is asked only with --ask, since it stores what it is asked; else the built-in registry stands in and the output says so.",
         example: "cosmonaut plan || test $? -eq 3",
+        built: false,
     },
     CommandSpec {
         name: "explain",
@@ -145,6 +151,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "each container: routed or not, and what decided it",
         details: "Prints for each container, or for the one named, whether it is routed, pending or left out, and the rule or variable that decided it. Needs no running watch and changes nothing.",
         example: "cosmonaut explain asteroid-web-1",
+        built: false,
     },
     CommandSpec {
         name: "doctor",
@@ -152,6 +159,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "check everything that a pass needs, with the mend",
         details: "Checks Docker, Cosmos, Weave, the state directory, the config path, the script and HAProxy, one line each: ok, warn or fail, with the mend. Exits 1 when a line fails.",
         example: "cosmonaut doctor",
+        built: false,
     },
     CommandSpec {
         name: "status",
@@ -159,6 +167,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "what the running watch last did",
         details: "Reads the status file that watch keeps in the state directory. Exits 1 when watch is not running, or owes a reload for over a minute.",
         example: "cosmonaut status --json",
+        built: false,
     },
     CommandSpec {
         name: "history",
@@ -166,6 +175,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "the last configs, with time and cause",
         details: "Lists the last ten configs that HAProxy took, the newest first, numbered as rollback counts them.",
         example: "cosmonaut history",
+        built: false,
     },
     CommandSpec {
         name: "rollback",
@@ -173,6 +183,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "give HAProxy an earlier config and hold it",
         details: "Hands config N of the history, or the one before the present one, to HAProxy by the same path as any other. A running watch then holds until resume or SIGHUP.",
         example: "cosmonaut rollback 2",
+        built: false,
     },
     CommandSpec {
         name: "resume",
@@ -180,6 +191,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "end what rollback holds",
         details: "Lets watch follow the containers again after a rollback.",
         example: "cosmonaut resume",
+        built: false,
     },
     CommandSpec {
         name: "completions",
@@ -187,6 +199,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "print completions for bash, zsh or fish",
         details: "Prints a completion script for the shell to stdout.",
         example: "cosmonaut completions bash > /etc/bash_completion.d/cosmonaut",
+        built: true,
     },
     CommandSpec {
         name: "help",
@@ -194,6 +207,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "this text, or the text of one command",
         details: "Prints the help of a command, or of all. The topic script prints the built-in reload script, as a start for one of your own.",
         example: "cosmonaut help script > my-reload.sh",
+        built: true,
     },
 ];
 
