@@ -151,10 +151,10 @@ pub fn connect(address: &Address, timeout: Duration) -> Result<Connection> {
                         |error| match error {
                             tls::Failure::Files(error) => error,
                             tls::Failure::Handshake(error) => {
-                                let hint = tls::mend(&error, host);
+                                let mend = mend(&error, address);
                                 let error = refused(tried(), &error, None);
-                                match hint {
-                                    Some(hint) => error.hint(hint),
+                                match mend {
+                                    Some(mend) => error.hint(mend),
                                     None => error,
                                 }
                             }
@@ -209,6 +209,33 @@ fn refused(tried: String, error: &io::Error, place: Option<String>) -> Error {
         Some(place) => Error::new(tried, format!("{} (at {place})", Plain(error))),
     }
     .kind(kind)
+}
+
+/// What the operator can do about a failed read or write, if TLS is the reason.
+///
+/// With TLS 1.3 a server refuses our certificate only after the handshake, so this can be needed late.
+pub(crate) fn mend(error: &io::Error, address: &Address) -> Option<String> {
+    #[cfg(feature = "tls")]
+    if let Address::Tcp {
+        host,
+        tls: Some(tls),
+        ..
+    } = address
+    {
+        let gone = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        );
+        if gone && tls.identity.is_none() {
+            return Some(
+                "the daemon may want a client certificate: put cert.pem and key.pem beside ca.pem"
+                    .to_owned(),
+            );
+        }
+        return tls::mend(error, host);
+    }
+    let _ = (error, address);
+    None
 }
 
 /// An I/O error in plain words, without the number that the system has for it.

@@ -12,7 +12,7 @@ use super::text::Text;
 use super::wire::Fault;
 use crate::error::{Error, Kind};
 use crate::http::Head;
-use crate::transport::Address;
+use crate::transport::{self, Address};
 
 /// How much of a refusal's body is repeated; a proxy's page can be long.
 const WORDS_CHARS_MAX: usize = 200;
@@ -98,7 +98,12 @@ pub(super) fn unreachable(error: Error, address: &Address, others: &[PathBuf]) -
 
 /// No whole answer came.
 pub(super) fn unanswered(ask: Ask, address: &Address, fault: &Fault) -> Error {
-    let error = Error::new(ask.tried(address), fault);
+    let mut error = Error::new(ask.tried(address), fault);
+    if let Fault::Io(reason) = fault
+        && let Some(mend) = transport::mend(reason, address)
+    {
+        error = error.hint(mend);
+    }
     let kind = match fault {
         _ if fault.timed_out() => Kind::TimedOut,
         Fault::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => Kind::Denied,
