@@ -619,3 +619,47 @@ fn a_container_that_does_not_run_has_no_address() {
     restarting.state.restarting = true;
     assert!(matches!(of(&restarting, &context), Address::Pending(_)));
 }
+
+#[test]
+fn dockers_events_lead_to_the_containers_that_the_rules_know() {
+    use crate::docker::events::{self, What};
+
+    let containers = captured();
+    let seen = |text: &str| -> Vec<(String, What)> {
+        text.lines()
+            .filter_map(|line| events::event(line.as_bytes()).expect("an event"))
+            .map(|event| {
+                let known = containers.values().find(|c| c.id == event.id);
+                let name = known.map_or("unknown", |container| container.name.as_str());
+                (name.to_owned(), event.what)
+            })
+            .collect()
+    };
+    let expect = |rows: &[(&str, What)]| -> Vec<(String, What)> {
+        rows.iter()
+            .map(|(n, what)| (n.to_string(), *what))
+            .collect()
+    };
+    // Weave's short-lived helper is in there; it is nobody's container, and dead before anyone looks.
+    assert_eq!(
+        seen(data!("events-proxy-start.jsonl")),
+        expect(&[
+            ("api", What::Network),
+            ("api", What::Started),
+            ("unknown", What::Network),
+            ("unknown", What::Started),
+            ("unknown", What::Gone),
+            ("unknown", What::Network),
+            ("unknown", What::Gone),
+        ])
+    );
+    // On the plugin's network the address is there before the start.
+    assert_eq!(
+        seen(data!("events-plugin-start.jsonl")),
+        expect(&[("web", What::Network), ("web", What::Started)])
+    );
+    assert_eq!(
+        seen(data!("events-network-connect.jsonl")),
+        expect(&[("late", What::Network)])
+    );
+}
