@@ -1,0 +1,1 @@
+//! Against a real dockerd and a real HAProxy.
