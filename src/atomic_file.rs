@@ -1,1 +1,280 @@
-//! atomic_file
+//! Replaces a file in one step: whoever reads it sees the old bytes or the new ones, whole.
+//!
+//! Stage beside the target, fsync, rename, fsync the folder. The mode and owner of the file that is
+//! replaced are kept. It must not know what is in the files. Rules from POSIX `rename` and from
+//! facts/haproxy.md: the staged name is hidden and has no `.cfg` suffix (HAProxy loads every `*.cfg`
+//! of a folder), and a file that is a mount point of its own (a container's single-file bind mount)
+//! cannot be renamed over and is written in place.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::error::{Error, Kind, Result};
+
+/// Mode of a file that did not exist before: HAProxy in a container reads it under another user.
+const NEW_FILE_MODE: u32 = 0o644;
+
+/// Most names tried for a staged file before we say that the folder is odd.
+const NAME_ATTEMPTS_MAX: u32 = 100;
+
+/// How far the bytes must have got before the old file is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// On disk: after a power cut the file is the old or the new one. Costs an fsync of the file
+    /// and one of its folder.
+    Disk,
+    /// In the kernel: whole after `kill -9`, but a power cut may leave an empty file. For what can
+    /// be made again.
+    Kernel,
+}
+
+/// How the bytes came to the target's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Installed {
+    /// By a rename: in one step.
+    Renamed,
+    /// Written into the existing file, because its name is a mount point and cannot be replaced.
+    InPlace,
+}
+
+/// New bytes beside their target, not yet in its place. Dropping it removes the file.
+#[derive(Debug)]
+pub struct Staged {
+    path: PathBuf,
+    target: PathBuf,
+    durability: Durability,
+    installed: bool,
+}
+
+/// Writes `bytes` to a new hidden file beside `target`, with the target's mode and owner.
+///
+/// A target that is a symbolic link is followed: the file it points to is what gets replaced.
+///
+/// # Errors
+/// Names the path and the mend: missing folder, not writable, disk full, read-only file system, a
+/// folder at the target's name.
+pub fn stage(target: &Path, bytes: &[u8]) -> Result<Staged> {
+    stage_with(target, bytes, Durability::Disk)
+}
+
+/// Replaces `target` by `bytes`, safe against a power cut. See [`stage`] and [`Staged::install`].
+///
+/// # Errors
+/// As [`stage`] and [`Staged::install`].
+pub fn replace(target: &Path, bytes: &[u8]) -> Result<Installed> {
+    stage(target, bytes)?.install()
+}
+
+/// [`replace`] with the durability of choice.
+///
+/// # Errors
+/// As [`stage`] and [`Staged::install`].
+pub fn replace_with(target: &Path, bytes: &[u8], durability: Durability) -> Result<Installed> {
+    stage_with(target, bytes, durability)?.install()
+}
+
+fn stage_with(target: &Path, bytes: &[u8], durability: Durability) -> Result<Staged> {
+    let tried = || format!("cannot write {}", target.display());
+    let target = followed(target).map_err(|cause| failure(tried(), target, &cause))?;
+    let old = match fs::metadata(&target) {
+        Ok(old) if old.is_dir() => {
+            return Err(Error::new(tried(), "there is a folder of that name")
+                .hint("remove the folder or choose another path"));
+        }
+        Ok(old) => Some(old),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
+        Err(cause) => return Err(failure(tried(), &target, &cause)),
+    };
+    let (file, path) = create_beside(&target).map_err(|cause| failure(tried(), &target, &cause))?;
+    let staged = Staged {
+        path,
+        target,
+        durability,
+        installed: false,
+    };
+    fill(&file, bytes, old.as_ref(), durability)
+        .map_err(|cause| failure(tried(), &staged.path, &cause))?;
+    Ok(staged)
+}
+
+impl Staged {
+    /// Where the bytes are now.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts the staged file in the target's place.
+    ///
+    /// # Errors
+    /// The target is then unchanged, except that a target which must be written in place may be
+    /// left short when the disk fills up meanwhile; the error says so.
+    pub fn install(mut self) -> Result<Installed> {
+        let tried = format!("cannot replace {}", self.target.display());
+        match fs::rename(&self.path, &self.target) {
+            Ok(()) => self.installed = true,
+            Err(cause) if is_mount_point(&cause) => {
+                return self.write_in_place().map(|()| Installed::InPlace);
+            }
+            Err(cause) => return Err(failure(tried, &self.target, &cause)),
+        }
+        if self.durability == Durability::Disk {
+            let folder = folder_of(&self.target);
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .or_else(|cause| match cause.kind() {
+                    // Some file systems (network, FUSE) cannot sync a folder; the rename stands.
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => Ok(()),
+                    _ => Err(cause),
+                })
+                .map_err(|cause| failure(tried, folder, &cause))?;
+        }
+        Ok(Installed::Renamed)
+    }
+
+    fn write_in_place(&self) -> Result<()> {
+        let tried = || format!("cannot write into {}", self.target.display());
+        let bytes =
+            fs::read(&self.path).map_err(|cause| failure(tried(), &self.path, &cause))?;
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).open(&self.target)?;
+            file.write_all(&bytes)?;
+            file.set_len(bytes.len() as u64)?;
+            file.sync_all()
+        };
+        write().map_err(|cause| {
+            let error = failure(tried(), &self.target, &cause);
+            match error.hint_text() {
+                Some(_) => error,
+                None => error.hint(
+                    "the file is a mount of its own and may now hold a part; mount its folder instead",
+                ),
+            }
+        })
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.installed {
+            // Nothing sensible can be done about a leftover here; it is hidden and not a *.cfg.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The path with its last link followed, so that a link to the file stays a link.
+fn followed(target: &Path) -> io::Result<PathBuf> {
+    match fs::symlink_metadata(target) {
+        Ok(meta) if meta.is_symlink() => match fs::canonicalize(target) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                let to = fs::read_link(target)?;
+                Ok(folder_of(target).join(to))
+            }
+            other => other,
+        },
+        _ => Ok(target.to_path_buf()),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A new file of a name that nobody uses: `.NAME.PID-N.tmp`.
+fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = target
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
+    for _ in 0..NAME_ATTEMPTS_MAX {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut hidden = OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}-{count}.tmp", process::id()));
+        let path = folder_of(target).join(hidden);
+        let opened = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        match opened {
+            Ok(file) => return Ok((file, path)),
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "too many leftover .tmp files of that name",
+    ))
+}
+
+fn fill(
+    mut file: &File,
+    bytes: &[u8],
+    old: Option<&fs::Metadata>,
+    durability: Durability,
+) -> io::Result<()> {
+    file.write_all(bytes)?;
+    let mode = old.map_or(NEW_FILE_MODE, |old| old.mode() & 0o7777);
+    if let Some(old) = old {
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (old.uid(), old.gid()) {
+            // Without the right to give files away (not root) the file simply becomes ours, as
+            // with any editor; its readers are served by the mode.
+            match rustix::fs::fchown(
+                file,
+                Some(rustix::fs::Uid::from_raw(old.uid())),
+                Some(rustix::fs::Gid::from_raw(old.gid())),
+            ) {
+                Ok(()) | Err(rustix::io::Errno::PERM) => {}
+                Err(cause) => return Err(cause.into()),
+            }
+        }
+    }
+    // After fchown, which clears set-id bits; and past the umask.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    if durability == Durability::Disk {
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+fn is_mount_point(cause: &io::Error) -> bool {
+    matches!(
+        cause.kind(),
+        io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices
+    )
+}
+
+/// An error with the mend that fits its cause.
+fn failure(tried: String, path: &Path, cause: &io::Error) -> Error {
+    let folder = folder_of(path).display();
+    let error = Error::new(tried, cause);
+    match cause.kind() {
+        io::ErrorKind::NotFound if !folder_of(path).exists() => {
+            error.hint(format!("the folder {folder} does not exist; create it"))
+        }
+        io::ErrorKind::PermissionDenied => error.kind(Kind::Denied).hint(format!(
+            "the user that runs cosmonaut needs to write in the folder {folder}"
+        )),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => error.hint(format!(
+            "free some space where {folder} is; the old file is still in place"
+        )),
+        io::ErrorKind::ReadOnlyFilesystem => error.hint(format!(
+            "{folder} is on a file system mounted read-only; choose another path or mount it read-write"
+        )),
+        io::ErrorKind::NotADirectory => {
+            error.hint("a part of the path is a file, not a folder")
+        }
+        _ => error,
+    }
+}

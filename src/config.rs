@@ -1,1 +1,677 @@
-//! config
+//! The text of haproxy.cfg as HAProxy itself reads it: lines, words, sections, servers, rules.
+//!
+//! Serves three readers: `registry/answer` (does a config hold what was asked for?), `haproxy/`
+//! (do two configs differ in servers only? which service made HAProxy refuse the file?) and the
+//! fingerprint that proves which config a running HAProxy took. It must not know Docker, files or
+//! the registries' wire formats. Every function is linear in the size of the text.
+//!
+//! Word and quoting rules: HAProxy's configuration manual, section 2.2 "Quoting and escaping".
+//! The names of services: the built-in registry writes backend `be_X` and acl `is_X` (or
+//! `is_X:SUFFIX` where one service needs several rules), Cosmos writes `X` for both.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::ops::Range;
+
+/// What stands before the fingerprint in `global` / `description`.
+pub const DESCRIPTION_PREFIX: &str = "cosmonaut:";
+
+/// Comment line under which the built-in registry's rules begin; what stands above it in the
+/// same file is the operator's and never taken for a service's.
+pub const RULES_MARK: &str = "# cosmonaut: rules";
+
+/// Prefix of the built-in registry's backends: no service can collide with a proxy of the
+/// operator, a reserved word or the frontend's name (facts: `default`, `or`, same names).
+pub const BACKEND_PREFIX: &str = "be_";
+
+/// Prefix of the built-in registry's acls.
+pub const ACL_PREFIX: &str = "is_";
+
+/// Words that begin a section wherever they stand first on a line (HAProxy 2.4 to 3.4).
+const SECTION_WORDS: &[&str] = &[
+    "acme",
+    "backend",
+    "cache",
+    "crt-store",
+    "defaults",
+    "fcgi-app",
+    "frontend",
+    "global",
+    "healthcheck",
+    "http-errors",
+    "listen",
+    "log-forward",
+    "log-profile",
+    "mailers",
+    "namespace_list",
+    "peers",
+    "program",
+    "resolvers",
+    "ring",
+    "traces",
+    "userlist",
+];
+
+/// Fingerprint of a config: 16 hex digits of the 64-bit FNV-1a hash of its bytes.
+///
+/// A change detector, not a seal: it tells one config of ours from another.
+pub fn fingerprint(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+/// The config with its own fingerprint in a `global` section at its end, readable by
+/// `show info` as `description: cosmonaut:<fingerprint>`.
+///
+/// A second `global` section is legal, and its description wins (facts/haproxy, fact 3). The
+/// fingerprint is that of `text` with a final newline, without the added lines.
+pub fn with_fingerprint(text: &str) -> String {
+    let mut whole = String::with_capacity(text.len() + 64);
+    whole.push_str(text);
+    if !text.is_empty() && !text.ends_with('\n') {
+        whole.push('\n');
+    }
+    let print = fingerprint(&whole);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        whole,
+        "global\n    description {DESCRIPTION_PREFIX}{print}\n"
+    );
+    whole
+}
+
+/// Splits what [`with_fingerprint`] made into the config and its fingerprint.
+///
+/// A text without our last section comes back whole, with `None`.
+pub fn split_fingerprint(text: &str) -> (&str, Option<&str>) {
+    let whole = (text, None);
+    let Some(at) = text.rfind("global\n    description cosmonaut:") else {
+        return whole;
+    };
+    let (config, tail) = text.split_at(at);
+    if !(config.is_empty() || config.ends_with('\n')) {
+        return whole;
+    }
+    let print = tail
+        .strip_prefix("global\n    description cosmonaut:")
+        .and_then(|rest| rest.strip_suffix('\n'));
+    match print {
+        Some(print) if print.len() == 16 && print.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            (config, Some(print))
+        }
+        _ => whole,
+    }
+}
+
+/// A parsed view of one config. Never fails: what HAProxy would refuse is for `haproxy -c` to say.
+#[derive(Debug, Clone)]
+pub struct Config<'a> {
+    text: &'a str,
+    words: Vec<Cow<'a, str>>,
+    lines: Vec<LineAt>,
+    sections: Vec<SectionAt>,
+    /// Index into `lines` of the first line after [`RULES_MARK`].
+    mark: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
+struct LineAt {
+    words: Range<usize>,
+    bytes: Range<usize>,
+    number: usize,
+}
+
+#[derive(Debug, Clone)]
+struct SectionAt {
+    /// Lines with words, the header first.
+    lines: Range<usize>,
+    bytes: Range<usize>,
+}
+
+/// One line that holds at least one word.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'c> {
+    /// The words after HAProxy's quoting rules; never empty.
+    pub words: &'c [Cow<'c, str>],
+    /// Number in the file, from 1.
+    pub number: usize,
+    /// The line as written, without its line end.
+    pub text: &'c str,
+}
+
+impl<'c> Line<'c> {
+    /// The first word: the directive.
+    pub fn keyword(&self) -> &'c str {
+        self.word(0)
+    }
+
+    /// The word at `index`, empty past the end.
+    pub fn word(&self, index: usize) -> &'c str {
+        self.words.get(index).map_or("", |word| word.as_ref())
+    }
+}
+
+/// One section: its header line and all up to the next header.
+#[derive(Debug, Clone, Copy)]
+pub struct Section<'c> {
+    config: &'c Config<'c>,
+    at: &'c SectionAt,
+}
+
+/// One `server` line of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Server<'c> {
+    /// Its name: for ours, the container's id.
+    pub name: &'c str,
+    /// Its address as written, `10.0.0.2:80` or `[fd00::2]:80`.
+    pub address: &'c str,
+    /// The words after the address.
+    pub options: &'c [Cow<'c, str>],
+}
+
+impl<'c> Server<'c> {
+    /// The word after the option `name`, as in `cookie VALUE`.
+    pub fn option(&self, name: &str) -> Option<&'c str> {
+        let at = self.options.iter().position(|word| word == name)?;
+        self.options.get(at + 1).map(|word| word.as_ref())
+    }
+}
+
+/// What differs in one backend between two configs that are equal but for servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendChange<'c> {
+    /// The backend's name as in the file.
+    pub backend: &'c str,
+    /// Servers that only the new config has.
+    pub added: Vec<Server<'c>>,
+    /// Servers that only the old config has.
+    pub removed: Vec<Server<'c>>,
+    /// Servers of one name whose address or options differ: old, new.
+    pub changed: Vec<(Server<'c>, Server<'c>)>,
+}
+
+impl<'c> Section<'c> {
+    /// `global`, `defaults`, `frontend`, `backend` and so on.
+    pub fn keyword(&self) -> &'c str {
+        self.header().keyword()
+    }
+
+    /// The word after the keyword; empty when there is none.
+    pub fn name(&self) -> &'c str {
+        self.header().word(1)
+    }
+
+    /// The line that opens the section.
+    pub fn header(&self) -> Line<'c> {
+        self.config.line(self.at.lines.start)
+    }
+
+    /// The lines after the header that hold words.
+    pub fn lines(&self) -> impl Iterator<Item = Line<'c>> + use<'c> {
+        let config = self.config;
+        (self.at.lines.start + 1..self.at.lines.end).map(move |index| config.line(index))
+    }
+
+    /// The `server` lines, in order.
+    pub fn servers(&self) -> impl Iterator<Item = Server<'c>> + use<'c> {
+        self.lines()
+            .filter(|line| line.keyword() == "server")
+            .map(|line| Server {
+                name: line.word(1),
+                address: line.word(2),
+                options: line.words.get(3..).unwrap_or_default(),
+            })
+    }
+
+    /// The section as written, comments included, up to the next header.
+    pub fn text(&self) -> &'c str {
+        &self.config.text[self.at.bytes.clone()]
+    }
+
+    /// Where [`Section::text`] lies in the whole text.
+    pub fn bytes(&self) -> Range<usize> {
+        self.at.bytes.clone()
+    }
+
+    /// Byte offset behind the last line that is certainly this section's: after it come only
+    /// comments, blank lines and conditional blocks (`.if`) that were not opened inside.
+    pub fn end_of_own_lines(&self) -> usize {
+        let mut depth = 0_i32;
+        let mut end = self.at.bytes.start;
+        for index in self.at.lines.clone() {
+            let line = self.config.line(index);
+            match line.keyword() {
+                ".if" => depth += 1,
+                ".endif" => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                end = self.config.lines[index].bytes.end;
+            }
+        }
+        end
+    }
+}
+
+impl<'a> Config<'a> {
+    /// Reads a text into lines, words and sections.
+    pub fn parse(text: &'a str) -> Config<'a> {
+        let mut config = Config {
+            text,
+            words: Vec::with_capacity(text.len() / 8),
+            lines: Vec::with_capacity(text.len() / 32),
+            sections: Vec::new(),
+            mark: None,
+        };
+        let mut start = 0;
+        for (index, line) in text.split_inclusive('\n').enumerate() {
+            let bytes = start..start + line.len();
+            start = bytes.end;
+            let before = config.words.len();
+            split_words(line.trim_end_matches(['\n', '\r']), &mut config.words);
+            if config.words.len() == before {
+                if line.trim() == RULES_MARK {
+                    config.mark = Some(config.lines.len());
+                }
+                continue;
+            }
+            let is_header = SECTION_WORDS.binary_search(&&*config.words[before]).is_ok();
+            if is_header {
+                if let Some(last) = config.sections.last_mut() {
+                    last.bytes.end = bytes.start;
+                    last.lines.end = config.lines.len();
+                }
+                config.sections.push(SectionAt {
+                    lines: config.lines.len()..config.lines.len(),
+                    bytes: bytes.start..text.len(),
+                });
+            }
+            config.lines.push(LineAt {
+                words: before..config.words.len(),
+                bytes,
+                number: index + 1,
+            });
+        }
+        if let Some(last) = config.sections.last_mut() {
+            last.bytes.end = text.len();
+            last.lines.end = config.lines.len();
+        }
+        config
+    }
+
+    /// The text that was parsed.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    fn line<'c>(&'c self, index: usize) -> Line<'c>
+    where
+        'a: 'c,
+    {
+        let at = &self.lines[index];
+        Line {
+            words: &self.words[at.words.clone()],
+            number: at.number,
+            text: self.text[at.bytes.clone()].trim_end_matches(['\n', '\r']),
+        }
+    }
+
+    /// All lines that hold words, those before the first section included.
+    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        (0..self.lines.len()).map(|index| self.line(index))
+    }
+
+    /// The lines before the first section; HAProxy refuses them unless they are conditionals.
+    pub fn preamble(&self) -> impl Iterator<Item = Line<'_>> {
+        let end = self
+            .sections
+            .first()
+            .map_or(self.lines.len(), |section| section.lines.start);
+        (0..end).map(|index| self.line(index))
+    }
+
+    /// The sections in order.
+    pub fn sections(&self) -> impl DoubleEndedIterator<Item = Section<'_>> {
+        self.sections
+            .iter()
+            .map(move |at| Section { config: self, at })
+    }
+
+    /// The sections `backend NAME`.
+    pub fn backends(&self) -> impl Iterator<Item = Section<'_>> {
+        self.sections()
+            .filter(|section| section.keyword() == "backend")
+    }
+
+    /// The names of the services that this config routes, in the order of their rules.
+    pub fn services(&self) -> Vec<&str> {
+        let mut seen = HashSet::new();
+        self.service_rules()
+            .filter(|rule| seen.insert(rule.service))
+            .map(|rule| rule.service)
+            .collect()
+    }
+
+    /// The `use_backend` lines that route services: (service, acl, backend, index of the line).
+    fn service_rules(&self) -> impl Iterator<Item = ServiceRule<'_>> {
+        let marked = self.mark.unwrap_or(0);
+        self.sections()
+            .filter(|section| matches!(section.keyword(), "frontend" | "listen"))
+            .flat_map(move |section| {
+                (section.at.lines.start.max(marked)..section.at.lines.end)
+                    .filter_map(move |index| self.service_rule(index))
+            })
+    }
+
+    fn service_rule(&self, index: usize) -> Option<ServiceRule<'_>> {
+        let line = self.line(index);
+        if line.keyword() != "use_backend" || line.word(2) != "if" || line.words.len() != 4 {
+            return None;
+        }
+        let (backend, acl) = (line.word(1), line.word(3));
+        let service = match backend.strip_prefix(BACKEND_PREFIX) {
+            Some(name) if is_acl_of(acl, name) => name,
+            _ if backend == acl && self.mark.is_none() => backend,
+            _ => return None,
+        };
+        Some(ServiceRule {
+            service,
+            acl,
+            backend,
+            index,
+        })
+    }
+
+    /// Lines of the frontends that belong to `service` (its acls and its rules), as indices, and
+    /// its backends' names.
+    fn lines_of(&self, service: &str) -> (Vec<usize>, HashSet<&str>) {
+        let mut acls = HashSet::new();
+        let mut backends = HashSet::new();
+        let mut lines = Vec::new();
+        for rule in self.service_rules().filter(|rule| rule.service == service) {
+            acls.insert(rule.acl);
+            backends.insert(rule.backend);
+            lines.push(rule.index);
+        }
+        let marked = self.mark.unwrap_or(0);
+        for section in self.sections().filter(|s| s.keyword() == "frontend") {
+            for index in section.at.lines.start.max(marked)..section.at.lines.end {
+                let line = self.line(index);
+                if line.keyword() == "acl" && acls.contains(line.word(1)) {
+                    lines.push(index);
+                }
+            }
+        }
+        lines.sort_unstable();
+        (lines, backends)
+    }
+
+    /// The text without one service: its acls, its rules and its backend are cut out.
+    ///
+    /// `None` when the config does not route that service.
+    pub fn without_service(&self, service: &str) -> Option<String> {
+        let (lines, backends) = self.lines_of(service);
+        if lines.is_empty() {
+            return None;
+        }
+        let cuts = self.cuts(&lines, &backends);
+        Some(self.spliced(&cuts, "", ""))
+    }
+
+    /// The text with one service as another (older) text has it: its acls, rules and backend.
+    ///
+    /// For a config that HAProxy refuses because of one service: everything else is new, that
+    /// service stays as it was. `None` when one of the two does not route the service.
+    pub fn with_service_of(&self, service: &str, other: &Config<'_>) -> Option<String> {
+        let (lines, backends) = self.lines_of(service);
+        let (other_lines, other_backends) = other.lines_of(service);
+        if lines.is_empty() || other_lines.is_empty() {
+            return None;
+        }
+        let mut rules = String::new();
+        for index in other_lines {
+            push_line(&mut rules, &other.text[other.lines[index].bytes.clone()]);
+        }
+        let mut blocks = String::new();
+        for backend in other
+            .backends()
+            .filter(|backend| other_backends.contains(backend.name()))
+        {
+            push_line(&mut blocks, backend.text());
+        }
+        let cuts = self.cuts(&lines, &backends);
+        Some(self.spliced(&cuts, &rules, &blocks))
+    }
+
+    /// Byte ranges of some lines and backends, in file order; `true` marks a backend.
+    fn cuts(&self, lines: &[usize], backends: &HashSet<&str>) -> Vec<(Range<usize>, bool)> {
+        let mut cuts: Vec<_> = lines
+            .iter()
+            .map(|&index| (self.lines[index].bytes.clone(), false))
+            .collect();
+        cuts.extend(
+            self.backends()
+                .filter(|backend| backends.contains(backend.name()))
+                .map(|backend| (backend.bytes(), true)),
+        );
+        cuts.sort_by_key(|(bytes, _)| bytes.start);
+        cuts
+    }
+
+    /// The text without the cuts, `rules` where the first line was and `blocks` where the first
+    /// backend was.
+    fn spliced(&self, cuts: &[(Range<usize>, bool)], rules: &str, blocks: &str) -> String {
+        let mut text = String::with_capacity(self.text.len() + rules.len() + blocks.len());
+        let mut from = 0;
+        let (mut rules, mut blocks) = (Some(rules), Some(blocks));
+        for (bytes, is_backend) in cuts {
+            text.push_str(&self.text[from..bytes.start]);
+            let insert = if *is_backend { &mut blocks } else { &mut rules };
+            text.push_str(insert.take().unwrap_or_default());
+            from = bytes.end;
+        }
+        text.push_str(&self.text[from..]);
+        // A service whose backend was missing here still needs the one that its rules name.
+        if let Some(blocks) = blocks.filter(|blocks| !blocks.is_empty()) {
+            push_line(&mut text, blocks);
+        }
+        text
+    }
+}
+
+struct ServiceRule<'c> {
+    service: &'c str,
+    acl: &'c str,
+    backend: &'c str,
+    index: usize,
+}
+
+/// Whether an acl's name is one that the built-in registry gives to `service`.
+fn is_acl_of(acl: &str, service: &str) -> bool {
+    acl.strip_prefix(ACL_PREFIX)
+        .and_then(|rest| rest.strip_prefix(service))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+}
+
+fn push_line(text: &mut String, line: &str) {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(line);
+    if !line.ends_with('\n') {
+        text.push('\n');
+    }
+}
+
+/// What differs between two configs that are equal but for the `server` lines of their backends
+/// (and our fingerprint): one entry per backend with a difference, none when nothing differs.
+///
+/// `None` when anything else differs, or where the order of lines could give a server another
+/// meaning (a directive after a server, two servers of one name): then only a reload is right.
+pub fn server_changes<'c>(
+    old: &'c Config<'_>,
+    new: &'c Config<'_>,
+) -> Option<Vec<BackendChange<'c>>> {
+    if old.sections.len() != new.sections.len() || !same(old.preamble(), new.preamble()) {
+        return None;
+    }
+    let mut changes = Vec::new();
+    for (old, new) in old.sections().zip(new.sections()) {
+        if old.header().words != new.header().words {
+            return None;
+        }
+        if old.keyword() != "backend" {
+            if !same(old.lines(), new.lines()) {
+                return None;
+            }
+            continue;
+        }
+        if same(old.lines(), new.lines()) {
+            continue;
+        }
+        let not_server = |line: &Line<'_>| line.keyword() != "server";
+        if !same(
+            old.lines().filter(not_server),
+            new.lines().filter(not_server),
+        ) {
+            return None;
+        }
+        for section in [&old, &new] {
+            let directive_after_server = section
+                .lines()
+                .skip_while(not_server)
+                .any(|line| not_server(&line));
+            if directive_after_server {
+                return None;
+            }
+        }
+        let change = backend_change(&old, &new)?;
+        if !(change.added.is_empty() && change.removed.is_empty() && change.changed.is_empty()) {
+            changes.push(change);
+        }
+    }
+    Some(changes)
+}
+
+fn backend_change<'c>(old: &Section<'c>, new: &Section<'c>) -> Option<BackendChange<'c>> {
+    let mut before = HashMap::new();
+    for server in old.servers() {
+        if before.insert(server.name, server).is_some() {
+            return None;
+        }
+    }
+    let mut change = BackendChange {
+        backend: new.name(),
+        added: Vec::new(),
+        removed: Vec::new(),
+        changed: Vec::new(),
+    };
+    let mut names = HashSet::new();
+    for server in new.servers() {
+        if !names.insert(server.name) {
+            return None;
+        }
+        match before.get(server.name) {
+            None => change.added.push(server),
+            Some(old) if *old != server => change.changed.push((*old, server)),
+            Some(_) => {}
+        }
+    }
+    change.removed = old
+        .servers()
+        .filter(|server| !names.contains(server.name))
+        .collect();
+    Some(change)
+}
+
+/// Whether two runs of lines hold the same words, our fingerprint aside.
+fn same<'c>(old: impl Iterator<Item = Line<'c>>, new: impl Iterator<Item = Line<'c>>) -> bool {
+    let print = |line: &Line<'_>| {
+        line.keyword() == "description" && line.word(1).starts_with(DESCRIPTION_PREFIX)
+    };
+    old.filter(|line| !print(line))
+        .map(|line| line.words)
+        .eq(new.filter(|line| !print(line)).map(|line| line.words))
+}
+
+/// Appends the words of one line.
+///
+/// HAProxy's rules: blanks part words; `#` outside quotes begins a comment; `'…'` is literal; in
+/// `"…"` only `\` escapes; outside quotes `\` gives the next character (`\n`, `\r`, `\t` and `\xHH`
+/// their meaning), and stays as it is before any other.
+fn split_words<'a>(line: &'a str, words: &mut Vec<Cow<'a, str>>) {
+    let bytes = line.as_bytes();
+    let is_blank = |byte: u8| byte == b' ' || byte == b'\t' || byte == b'\r';
+    let mut at = 0;
+    while at < bytes.len() {
+        if is_blank(bytes[at]) {
+            at += 1;
+            continue;
+        }
+        if bytes[at] == b'#' {
+            return;
+        }
+        let start = at;
+        while at < bytes.len() && !is_blank(bytes[at]) && !b"#'\"\\".contains(&bytes[at]) {
+            at += 1;
+        }
+        if at == bytes.len() || is_blank(bytes[at]) || bytes[at] == b'#' {
+            words.push(Cow::Borrowed(&line[start..at]));
+            continue;
+        }
+        let (word, end) = quoted_word(line, start);
+        words.push(Cow::Owned(word));
+        at = end;
+    }
+}
+
+/// The word at `start` that holds a quote or a backslash, and where it ends.
+fn quoted_word(line: &str, start: usize) -> (String, usize) {
+    let mut word = String::new();
+    let mut quote = None;
+    let mut chars = line[start..].char_indices().peekable();
+    while let Some((at, char)) = chars.next() {
+        match (char, quote) {
+            ('\'', Some('\'')) | ('"', Some('"')) => quote = None,
+            (_, Some('\'')) => word.push(char),
+            ('\\', _) => {
+                let Some(&(_, next)) = chars.peek() else {
+                    word.push('\\');
+                    continue;
+                };
+                let escaped = match next {
+                    'n' if quote.is_none() => Some('\n'),
+                    'r' if quote.is_none() => Some('\r'),
+                    't' if quote.is_none() => Some('\t'),
+                    ' ' | '#' | '\'' if quote.is_none() => Some(next),
+                    '\\' | '"' | '$' => Some(next),
+                    _ => None,
+                };
+                match escaped {
+                    Some(escaped) => {
+                        word.push(escaped);
+                        chars.next();
+                    }
+                    None if next == 'x' && quote.is_none() => {
+                        let hex = line.get(start + at + 2..start + at + 4);
+                        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+                            Some(byte) => {
+                                word.push(char::from(byte));
+                                chars.by_ref().take(3).for_each(drop);
+                            }
+                            None => word.push('\\'),
+                        }
+                    }
+                    None => word.push('\\'),
+                }
+            }
+            ('\'' | '"', None) => quote = Some(char),
+            (' ' | '\t' | '\r' | '#', None) => return (word, start + at),
+            _ => word.push(char),
+        }
+    }
+    (word, line.len())
+}

@@ -1,1 +1,260 @@
-//! inventory
+//! What we know of Docker's containers between two passes, and what must be asked of Docker next. Pure.
+//!
+//! Events say which container to look at; inspect says what is true; a list says only what exists.
+//! Docker 20.10 lists a dead container as running for up to 400 ms after its `die`, so a container that
+//! died within the last second is not taken back because a list says so: only a `start` or a later look does.
+//! An inspect that fails leaves what was known of that container and is tried again on its own, so one
+//! hanging container stops nobody else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::description::{self, Reading};
+use crate::docker::container::{Container, Inspected, NetworkMode, Row};
+
+/// For this long after a `die`, a list that shows the container is not believed.
+const DEAD_LISTED_MAX: Duration = Duration::from_secs(1);
+/// From this many remembered deaths on, those that no longer matter are forgotten.
+const DIED_KEPT: usize = 1000;
+/// First wait before a failed inspect is tried again.
+const INSPECT_RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait between two tries of an inspect.
+const INSPECT_RETRY_MAX: Duration = Duration::from_secs(60);
+/// A container that got its stop signal is taken back this long after its stop timeout, if it still runs.
+const SURVIVED_AFTER: Duration = Duration::from_secs(2);
+/// The signal that nothing survives.
+const SIGKILL: u8 = 9;
+
+/// The word that a monitored container's name holds, without regard to case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyword(String);
+
+impl Keyword {
+    /// An empty word matches every name; then only containers that name a service are monitored.
+    pub fn new(word: &str) -> Self {
+        Keyword(word.to_lowercase())
+    }
+
+    /// Whether a container of this name is monitored.
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.is_empty() || name.to_lowercase().contains(&self.0)
+    }
+
+    /// Whether every name matches.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Which containers may concern us, by name alone: cheap enough to ask for each event.
+#[derive(Debug, Clone)]
+pub struct Interest {
+    /// The keyword of monitored containers.
+    pub keyword: Keyword,
+    /// Name of HAProxy's container.
+    pub haproxy: String,
+}
+
+impl Interest {
+    /// Whether a container of this name may concern us. An empty name is one that we were not told.
+    pub fn in_name(&self, name: &str) -> bool {
+        name.is_empty() || name == self.haproxy || self.keyword.matches(name)
+    }
+}
+
+/// One container, as the last inspect told.
+#[derive(Debug)]
+pub struct Known {
+    /// Docker's account.
+    pub container: Container,
+    /// Its own account of its service.
+    pub reading: Reading,
+    /// It got its stop signal and is given until then to be gone.
+    pub leaving_until: Option<Instant>,
+    /// Digest of the list row that the inspect belongs to; `None` after an event.
+    digest: Option<u64>,
+}
+
+/// An inspect that is owed: it failed, or the container could not be asked yet.
+#[derive(Debug)]
+struct Owed {
+    at: Instant,
+    wait: Duration,
+}
+
+/// All that is known.
+#[derive(Debug)]
+pub struct Inventory {
+    interest: Interest,
+    known: BTreeMap<String, Known>,
+    died: BTreeMap<String, Instant>,
+    owed: BTreeMap<String, Owed>,
+}
+
+impl Inventory {
+    /// Knows nothing yet.
+    pub fn new(interest: Interest) -> Self {
+        Inventory { interest, known: BTreeMap::new(), died: BTreeMap::new(), owed: BTreeMap::new() }
+    }
+
+    /// Takes in a list asked for at `asked`; returns the ids to inspect with the digests of their rows.
+    ///
+    /// `afresh` inspects every container that concerns us, also those whose row is as before: after a
+    /// restart of the daemon the same ids may have other addresses.
+    pub fn listed(&mut self, rows: Vec<Row>, asked: Instant, afresh: bool) -> Vec<(String, Option<u64>)> {
+        self.died.retain(|_, at| *at + DEAD_LISTED_MAX > asked);
+        let lenders: BTreeSet<String> = self.lenders().into_iter().map(str::to_owned).collect();
+        let mut inspect = Vec::new();
+        let mut listed = BTreeSet::new();
+        for row in rows {
+            let concerns = self.interest.in_name(&row.name) || lenders.contains(&row.id);
+            if !concerns || self.died.contains_key(&row.id) {
+                continue;
+            }
+            let as_before = self.known.get(&row.id).is_some_and(|known| known.digest == Some(row.digest));
+            if afresh || !as_before {
+                inspect.push((row.id.clone(), Some(row.digest)));
+            }
+            listed.insert(row.id);
+        }
+        self.known.retain(|id, _| listed.contains(id));
+        self.owed.retain(|id, _| listed.contains(id));
+        inspect
+    }
+
+    /// Takes in what inspect said: `None` when there is no such container.
+    pub fn inspected(&mut self, id: &str, found: Option<Inspected>, digest: Option<u64>) {
+        self.owed.remove(id);
+        let Some(Inspected { container, env, labels }) = found else {
+            self.known.remove(id);
+            return;
+        };
+        let state = &container.state;
+        let exists = state.running || state.paused || state.restarting;
+        if !exists || state.dead {
+            self.known.remove(id);
+            return;
+        }
+        let reading = match self.known.get(id) {
+            // Env and labels never change in a container's life.
+            Some(known) => known.reading.clone(),
+            None => description::read(&env, &labels),
+        };
+        let leaving_until = self.known.get(id).and_then(|known| {
+            let same_life = known.container.state.started == container.state.started;
+            known.leaving_until.filter(|_| same_life)
+        });
+        self.died.remove(id);
+        self.known.insert(container.id.clone(), Known { container, reading, leaving_until, digest });
+    }
+
+    /// Notes that an inspect failed; what was known of the container stands. Returns when it is tried again.
+    pub fn inspect_failed(&mut self, id: &str, now: Instant) -> Instant {
+        let wait = match self.owed.get(id) {
+            Some(owed) => (owed.wait * 2).min(INSPECT_RETRY_MAX),
+            None => INSPECT_RETRY_FIRST,
+        };
+        self.owed.insert(id.to_owned(), Owed { at: now + wait, wait });
+        now + wait
+    }
+
+    /// Takes a dead container out. `time_nano` is the daemon's time of the event: an event older than
+    /// the container's present life is not about it. Returns whether it was known.
+    pub fn gone(&mut self, id: &str, time_nano: i64, now: Instant) -> bool {
+        if self.known.get(id).is_some_and(|known| known.container.state.started.unix_nanos() > time_nano) {
+            return false;
+        }
+        self.owed.remove(id);
+        if self.died.len() >= DIED_KEPT {
+            self.died.retain(|_, at| *at + DEAD_LISTED_MAX > now);
+        }
+        self.died.insert(id.to_owned(), now);
+        self.known.remove(id).is_some()
+    }
+
+    /// Notes a signal. Its stop signal, or the one that nothing survives, takes a container out for as
+    /// long as it may take to stop; returns then until when. Other signals mean nothing to us.
+    pub fn signalled(&mut self, id: &str, signal: u8, now: Instant) -> Option<Instant> {
+        let known = self.known.get_mut(id)?;
+        if signal != known.container.stop_signal && signal != SIGKILL {
+            return None;
+        }
+        let until = now + known.container.stop_timeout + SURVIVED_AFTER;
+        known.leaving_until = Some(until);
+        Some(until)
+    }
+
+    /// Ids whose time to be asked about has come: failed inspects, and containers that outlived their stop
+    /// signal, which count again from now on.
+    pub fn due(&mut self, now: Instant) -> Vec<String> {
+        let mut due: Vec<String> =
+            self.owed.iter().filter(|(_, owed)| owed.at <= now).map(|(id, _)| id.clone()).collect();
+        for (id, known) in &mut self.known {
+            if known.leaving_until.is_some_and(|until| until <= now) {
+                known.leaving_until = None;
+                due.push(id.clone());
+            }
+        }
+        due
+    }
+
+    /// When [`Inventory::due`] or a list has something new to say at the earliest.
+    pub fn next_due(&self) -> Option<Instant> {
+        let owed = self.owed.values().map(|owed| owed.at);
+        let leaving = self.known.values().filter_map(|known| known.leaving_until);
+        owed.chain(leaving).min()
+    }
+
+    /// When a list made at `asked` is worth repeating because it may have shown the dead, if it is.
+    pub fn list_again(&self, asked: Instant) -> Option<Instant> {
+        self.died.values().map(|at| *at + DEAD_LISTED_MAX).filter(|at| *at > asked).max()
+    }
+
+    /// Whether this id is known; containers that lend their network to a known one are known too.
+    pub fn concerns(&self, id: &str) -> bool {
+        self.known.contains_key(id) || self.owed.contains_key(id)
+    }
+
+    /// Ids of containers that are not known but lend their network to one that is.
+    pub fn lenders_wanted(&self) -> Vec<String> {
+        let unknown = |id: &&str| !self.known.contains_key(*id) && !self.owed.contains_key(*id);
+        self.lenders().into_iter().filter(unknown).map(str::to_owned).collect()
+    }
+
+    /// HAProxy's own container, when it runs.
+    pub fn haproxy(&self) -> Option<&Container> {
+        self.known.values().map(|known| &known.container).find(|container| container.name == self.interest.haproxy)
+    }
+
+    /// The container of this id.
+    pub fn find(&self, id: &str) -> Option<&Container> {
+        self.known.get(id).map(|known| &known.container)
+    }
+
+    /// Whether a container of this id is known, by its whole id or the first characters of it.
+    pub fn has(&self, id: &str) -> bool {
+        self.known.range(id.to_owned()..).next().is_some_and(|(known, _)| known.starts_with(id))
+    }
+
+    /// Monitored containers, by id. HAProxy's own is none, unless its name holds the keyword and it
+    /// names a service; with an empty keyword only containers that name a service are monitored.
+    pub fn monitored(&self) -> impl Iterator<Item = &Known> {
+        self.known.values().filter(|known| {
+            let names_a_service = description::names_a_service(&known.reading);
+            let haproxy = known.container.name == self.interest.haproxy;
+            self.interest.keyword.matches(&known.container.name)
+                && (names_a_service || !(haproxy || self.interest.keyword.is_empty()))
+        })
+    }
+
+    /// Ids of containers that lend their network to a known one.
+    fn lenders(&self) -> BTreeSet<&str> {
+        fn lender(known: &Known) -> Option<&str> {
+            match &known.container.network_mode {
+                NetworkMode::Container(id) => Some(id),
+                _ => None,
+            }
+        }
+        self.known.values().filter_map(lender).collect()
+    }
+}

@@ -1,1 +1,316 @@
-//! service
+//! Containers -> services, and for each container what became of it and why. Pure.
+//!
+//! One bad container never stops the others: it is left out with the reason. Where containers disagree
+//! the oldest one's word counts, so that a newcomer cannot take over what runs; who lost is reported.
+//! The same containers give the same services in the same order, whatever order they came in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::address::{Address, Source};
+use crate::description::{Description, Reading};
+use crate::docker::container::{Container, Health};
+use crate::registry::{self, Candidate, Instance, Mode, Payload, Running};
+
+/// PORT when it is not given and not exactly one TCP port is exposed.
+const DEFAULT_PORT: u16 = 80;
+/// Shortest form of a container id, as Docker shows it; a server's name in HAProxy.
+const SHORT_ID: usize = 12;
+
+/// A monitored container with what was found out about it.
+#[derive(Debug)]
+pub struct Monitored<'a> {
+    /// Docker's account.
+    pub container: &'a Container,
+    /// Its own account.
+    pub reading: &'a Reading,
+    /// Where it can be reached.
+    pub address: Address,
+    /// It got its stop signal.
+    pub leaving: bool,
+    /// Why it is held out for now, if it is.
+    pub held: Option<String>,
+}
+
+/// What became of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// HAProxy routes to it.
+    Routed {
+        /// Its server's name in HAProxy.
+        server: String,
+        /// Its address.
+        ip: IpAddr,
+        /// Where the address comes from.
+        source: Source,
+        /// Its port.
+        port: u16,
+    },
+    /// It will be routed when its address is known.
+    Pending(String),
+    /// It is not routed. `fault` when somebody must mend something, else it is the way of things.
+    LeftOut {
+        /// The rule or variable that decided it.
+        why: String,
+        /// Whether it is worth a warning.
+        fault: bool,
+    },
+}
+
+/// One container's verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Container id.
+    pub id: String,
+    /// Container name.
+    pub name: String,
+    /// The service it names, if its description is valid.
+    pub service: Option<String>,
+    /// What became of it.
+    pub finding: Finding,
+    /// What else its owner should know: settings of its own that do not count.
+    pub notes: Vec<String>,
+}
+
+/// What the containers came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Services in the order of their rules. One whose containers are all out for now has no instances:
+    /// its requests get 503, not another service's page.
+    pub services: Vec<Candidate>,
+    /// A verdict for each monitored container, by name.
+    pub verdicts: Vec<Verdict>,
+    /// Services that are in each other's way, a sentence each.
+    pub conflicts: Vec<String>,
+}
+
+/// A container whose description is valid.
+struct Member<'a> {
+    monitored: &'a Monitored<'a>,
+    description: &'a Description,
+    port: u16,
+}
+
+/// Sorts monitored containers into services.
+pub fn select(monitored: &[Monitored<'_>]) -> Selection {
+    let mut by_age: Vec<&Monitored<'_>> = monitored.iter().collect();
+    by_age.sort_by(|a, b| (a.container.created, &a.container.id).cmp(&(b.container.created, &b.container.id)));
+
+    let names = server_names(monitored);
+    let mut verdicts = Vec::with_capacity(monitored.len());
+    let mut groups: BTreeMap<&str, Vec<Member<'_>>> = BTreeMap::new();
+    for monitored in by_age {
+        match described(monitored) {
+            Ok(member) => groups.entry(&member.description.service).or_default().push(member),
+            Err(finding) => verdicts.push(verdict(monitored, None, finding, Vec::new())),
+        }
+    }
+    let mut services = Vec::with_capacity(groups.len());
+    for members in groups.into_values() {
+        services.extend(service(&members, &names, &mut verdicts));
+    }
+    services.sort_by(registry::in_order);
+    verdicts.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    let conflicts = conflicts(&services);
+    Selection { services, verdicts, conflicts }
+}
+
+impl Selection {
+    /// What a registry is asked: every service as a candidate, and all that runs, `elsewhere` being
+    /// instances on other hosts.
+    pub fn payload(&self, table: &str, elsewhere: &[Running]) -> Payload {
+        let running_here = self.services.iter().flat_map(|service| {
+            service.containers.iter().map(|instance| Running {
+                service_name: service.service_name.clone(),
+                id: instance.id.clone(),
+                ip: instance.ip.clone(),
+            })
+        });
+        let here: BTreeSet<&str> =
+            self.services.iter().flat_map(|service| &service.containers).map(|instance| instance.id.as_str()).collect();
+        let running_elsewhere = elsewhere.iter().filter(|other| !here.contains(other.id.as_str())).cloned();
+        let mut payload = Payload {
+            table: table.to_owned(),
+            running: running_here.chain(running_elsewhere).collect(),
+            candidates: self.services.clone(),
+        };
+        registry::sort(&mut payload);
+        payload
+    }
+
+    /// How many containers are routed, pending and left out.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let count = |wanted: fn(&Finding) -> bool| self.verdicts.iter().filter(|v| wanted(&v.finding)).count();
+        (
+            count(|finding| matches!(finding, Finding::Routed { .. })),
+            count(|finding| matches!(finding, Finding::Pending(_))),
+            count(|finding| matches!(finding, Finding::LeftOut { .. })),
+        )
+    }
+}
+
+fn described<'a>(monitored: &'a Monitored<'a>) -> Result<Member<'a>, Finding> {
+    let fault = |why: String| Finding::LeftOut { why, fault: true };
+    match monitored.reading {
+        Reading::Service(description) => {
+            let port = description.port.unwrap_or(match monitored.container.exposed_tcp_ports.as_slice() {
+                [only] => *only,
+                _ => DEFAULT_PORT,
+            });
+            Ok(Member { monitored, description, port })
+        }
+        Reading::NoService(problem) | Reading::Bad(problem) => Err(fault(problem.to_string())),
+        Reading::Disabled => {
+            Err(Finding::LeftOut { why: "its label cosmonaut.enable is false".to_owned(), fault: false })
+        }
+    }
+}
+
+/// Builds one service of its members, oldest first; pushes a verdict for each member.
+fn service(members: &[Member<'_>], names: &BTreeMap<String, String>, verdicts: &mut Vec<Verdict>) -> Option<Candidate> {
+    // A container that is on its way out no longer says how its successors are routed.
+    let leader = members.iter().find(|member| !member.monitored.leaving).or(members.first())?;
+    let mut instances = Vec::new();
+    for member in members {
+        let mut notes = Vec::new();
+        let finding = match out_of_service(member.monitored) {
+            Some(finding) => finding,
+            None if member.port != leader.port => Finding::LeftOut {
+                why: format!(
+                    "PORT {} differs from PORT {} of {}, the oldest container of service {}; \
+                     one service has one port",
+                    member.port, leader.port, leader.monitored.container.name, leader.description.service
+                ),
+                fault: true,
+            },
+            None => {
+                notes = differences(member, leader);
+                reached(member, names, &mut instances)
+            }
+        };
+        verdicts.push(verdict(member.monitored, Some(&leader.description.service), finding, notes));
+    }
+    instances.sort_by(|a: &Instance, b| a.id.cmp(&b.id));
+    Some(Candidate {
+        service_name: leader.description.service.clone(),
+        port: leader.port,
+        config_mode: leader.description.mode,
+        predicate: leader.description.patterns.join(" "),
+        cookie: leader.description.cookie.clone(),
+        containers: instances,
+    })
+}
+
+/// Why a container takes no requests for now, if so.
+fn out_of_service(monitored: &Monitored<'_>) -> Option<Finding> {
+    let state = &monitored.container.state;
+    let why = if monitored.leaving {
+        "it got its stop signal".to_owned()
+    } else if let Some(why) = &monitored.held {
+        why.clone()
+    } else if state.dead || !state.running {
+        "it is not running".to_owned()
+    } else if state.paused {
+        "it is paused".to_owned()
+    } else if state.restarting {
+        "it is restarting".to_owned()
+    } else {
+        match state.health {
+            Some(Health::Starting) => "its health check has not passed yet".to_owned(),
+            Some(Health::Unhealthy) => "its health check fails".to_owned(),
+            Some(Health::Healthy) | None => return None,
+        }
+    };
+    Some(Finding::LeftOut { why, fault: false })
+}
+
+fn reached(member: &Member<'_>, names: &BTreeMap<String, String>, instances: &mut Vec<Instance>) -> Finding {
+    match &member.monitored.address {
+        Address::Known { ip, source, .. } => {
+            let id = &member.monitored.container.id;
+            let server = names.get(id).unwrap_or(id).clone();
+            instances.push(Instance { id: server.clone(), ip: ip.to_string() });
+            Finding::Routed { server, ip: *ip, source: source.clone(), port: member.port }
+        }
+        Address::Pending(why) => Finding::Pending(why.clone()),
+        Address::None(why) => Finding::LeftOut { why: why.clone(), fault: true },
+    }
+}
+
+fn differences(member: &Member<'_>, leader: &Member<'_>) -> Vec<String> {
+    let (own, rule) = (member.description, leader.description);
+    let mut notes = Vec::new();
+    let mut note = |variable: &str, own: String, rule: String| {
+        if own != rule {
+            notes.push(format!(
+                "its {variable} {own} does not count: {}, the oldest container of service {}, says {rule}",
+                leader.monitored.container.name, leader.description.service
+            ));
+        }
+    };
+    note("CONFIG_MODE", mode_word(own.mode).to_owned(), mode_word(rule.mode).to_owned());
+    note("PREDICATE", format!("{:?}", own.patterns.join(" ")), format!("{:?}", rule.patterns.join(" ")));
+    let cookie = |cookie: &Option<String>| cookie.clone().unwrap_or_else(|| "(none)".to_owned());
+    note("COOKIE", cookie(&own.cookie), cookie(&rule.cookie));
+    notes
+}
+
+fn verdict(monitored: &Monitored<'_>, service: Option<&str>, finding: Finding, notes: Vec<String>) -> Verdict {
+    Verdict {
+        id: monitored.container.id.clone(),
+        name: monitored.container.name.clone(),
+        service: service.map(str::to_owned),
+        finding,
+        notes,
+    }
+}
+
+/// The first twelve characters of a container's id, as Docker shows it.
+pub fn short(id: &str) -> &str {
+    id.get(..SHORT_ID).unwrap_or(id)
+}
+
+/// Server names: the first twelve characters of the id, the whole id where two containers share them.
+fn server_names(monitored: &[Monitored<'_>]) -> BTreeMap<String, String> {
+    let mut uses: BTreeMap<&str, u32> = BTreeMap::new();
+    for one in monitored {
+        *uses.entry(short(&one.container.id)).or_default() += 1;
+    }
+    let name = |id: &String| if uses.get(short(id)) == Some(&1) { short(id).to_owned() } else { id.clone() };
+    monitored.iter().map(|one| (one.container.id.clone(), name(&one.container.id))).collect()
+}
+
+/// Services that claim one predicate, or differ in case alone. The first in rule order gets the requests.
+fn conflicts(services: &[Candidate]) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let mut claims: BTreeMap<(Mode, &str), &str> = BTreeMap::new();
+    let mut spelled: BTreeMap<String, &str> = BTreeMap::new();
+    for service in services {
+        let name = service.service_name.as_str();
+        for pattern in service.patterns() {
+            match claims.get(&(service.config_mode, pattern)) {
+                Some(first) => sentences.push(format!(
+                    "services {first} and {name} both claim {} {pattern}: {first} gets its requests, since its rule comes first",
+                    mode_word(service.config_mode)
+                )),
+                None => {
+                    claims.insert((service.config_mode, pattern), name);
+                }
+            }
+        }
+        if let Some(other) = spelled.insert(name.to_lowercase(), name) {
+            sentences.push(format!(
+                "services {other} and {name} differ in upper and lower case alone; they are two services"
+            ));
+        }
+    }
+    sentences
+}
+
+/// CONFIG_MODE's word.
+fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Host => "host",
+        Mode::Path => "path",
+    }
+}

@@ -1,1 +1,356 @@
-//! sync
+//! One pass, from Docker to HAProxy: look, ask, apply. `sync` runs one, `watch` one on each wake.
+//!
+//! It joins modules that do not know each other: Docker's containers become services, services a payload,
+//! the payload a config, and HAProxy gets the config. It keeps what is known between two passes. Nothing
+//! is applied before everything was looked at once: knowing no containers is not the same as there being none.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::address::weave::{self, Elsewhere, View};
+use crate::address::{self, Context};
+use crate::config;
+use crate::description::Reading;
+use crate::docker::Docker;
+use crate::docker::container::Container;
+use crate::error::{Error, Kind, Result};
+use crate::haproxy::{self, Applied, Haproxy};
+use crate::inbox::News;
+use crate::inventory::{Interest, Inventory};
+use crate::lock;
+use crate::overlay::Overlay;
+use crate::registry::{self, Registry, Running};
+use crate::service::{self, Finding, Monitored, Selection};
+
+/// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
+const PASS_LOCK_PATIENCE: Duration = Duration::from_secs(120);
+/// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
+const LENDERS_DEEP_MAX: u32 = 3;
+
+/// How much of Docker a pass looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Look {
+    /// What events named, nothing else.
+    Changes,
+    /// The list, and what differs from what is known.
+    List,
+    /// The list, and every container that concerns us.
+    Afresh,
+}
+
+/// What a pass joins.
+pub struct Parts {
+    /// Docker's client.
+    pub docker: Docker,
+    /// Which containers concern us.
+    pub interest: Interest,
+    /// `--network`.
+    pub network: Option<String>,
+    /// This host's address, for containers in its network, where HAProxy can reach it.
+    pub host: Option<IpAddr>,
+    /// Weave's side; `None` with `--weave never`.
+    pub overlay: Option<Overlay>,
+    /// The registry, and the table asked for.
+    pub registry: Box<dyn Registry>,
+    /// Table of the registry.
+    pub table: String,
+    /// HAProxy.
+    pub haproxy: Haproxy,
+    /// Folder with the pass lock.
+    pub state_dir: PathBuf,
+}
+
+/// What a pass came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// HAProxy ran the right config before.
+    Unchanged,
+    /// HAProxy took a new one.
+    Applied(Report),
+}
+
+/// What a pass that changed something has to tell.
+#[derive(Debug)]
+pub struct Report {
+    /// What changed, in words.
+    pub changes: String,
+    /// Time spent looking at Docker.
+    pub look: Duration,
+    /// Time spent asking the registry.
+    pub ask: Duration,
+    /// How HAProxy took it.
+    pub applied: Applied,
+}
+
+/// Passes, and what is known between them.
+pub struct Syncer {
+    docker: Docker,
+    inventory: Inventory,
+    network: Option<String>,
+    host: Option<IpAddr>,
+    overlay: Option<Overlay>,
+    registry: Box<dyn Registry>,
+    table: String,
+    haproxy: Haproxy,
+    state_dir: PathBuf,
+    /// The look that is still owed; nothing is applied before it succeeded.
+    owed: Look,
+    list_again: Option<Instant>,
+    selection: Selection,
+    said: Said,
+}
+
+impl Syncer {
+    /// Knows nothing yet; the first pass looks at everything.
+    pub fn new(parts: Parts) -> Self {
+        Syncer {
+            docker: parts.docker,
+            inventory: Inventory::new(parts.interest),
+            network: parts.network,
+            host: parts.host,
+            overlay: parts.overlay,
+            registry: parts.registry,
+            table: parts.table,
+            haproxy: parts.haproxy,
+            state_dir: parts.state_dir,
+            owed: Look::Afresh,
+            list_again: None,
+            selection: Selection::default(),
+            said: Said::default(),
+        }
+    }
+
+    /// Speaks the API version that another connection to this daemon negotiated.
+    pub fn use_api(&mut self, api: &str) {
+        self.docker.use_api(api);
+    }
+
+    /// What the last pass made of the containers.
+    pub fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// When something must be looked at again without any news.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.inventory.next_due().into_iter().chain(self.list_again).min()
+    }
+
+    /// Weave's side, if it is looked at.
+    pub fn overlay(&mut self) -> Option<&mut Overlay> {
+        self.overlay.as_mut()
+    }
+
+    /// Whether a look at everything failed and is owed.
+    pub fn look_owed(&self) -> bool {
+        self.owed != Look::Changes
+    }
+
+    /// One pass.
+    ///
+    /// # Errors
+    /// When Docker, the registry or HAProxy fails. The running config stands then.
+    pub fn pass(&mut self, news: &News, look: Look) -> Result<Outcome> {
+        let _lock = lock::take(&self.state_dir, lock::PASS, PASS_LOCK_PATIENCE).map_err(|error| {
+            if error.is(Kind::Denied) { error.hint("it is in the middle of a pass that does not end; see what it waits for") } else { error }
+        })?;
+        let started = Instant::now();
+        self.owed = self.owed.max(look);
+        self.look(news)?;
+        self.want_addresses(look, started);
+        let looked = Instant::now();
+
+        self.selection = self.select();
+        self.said.say(&self.selection);
+        let payload = self.selection.payload(&self.table, &self.elsewhere());
+        let request = request_digest(&payload);
+        let asked_for = news.asked || (look != Look::Changes && !self.registry.is_remote());
+        if !asked_for && self.haproxy.holds(&request) {
+            log::debug!("nothing to do: HAProxy runs the config for these services already");
+            return Ok(Outcome::Unchanged);
+        }
+        let text = self.registry.config(&payload)?;
+        let answered = Instant::now();
+
+        match self.haproxy.apply(&text, &request)? {
+            haproxy::Outcome::Unchanged => Ok(Outcome::Unchanged),
+            haproxy::Outcome::Applied { how, changes } => Ok(Outcome::Applied(Report {
+                changes,
+                look: looked - started,
+                ask: answered - looked,
+                applied: how,
+            })),
+            haproxy::Outcome::NotRunning(words) => {
+                Err(Error::new("the config is in its place, but HAProxy is not running", words)
+                    .kind(Kind::Unreachable)
+                    .hint("start HAProxy; it takes the config then"))
+            }
+            haproxy::Outcome::Refused(words) => {
+                Err(Error::new("HAProxy's check refuses the new config; the running one stands", words))
+            }
+        }
+    }
+
+    /// Brings the inventory up to date.
+    fn look(&mut self, news: &News) -> Result<()> {
+        let now = Instant::now();
+        let mut inspect: BTreeMap<String, Option<u64>> = BTreeMap::new();
+        for (id, change) in &news.changes {
+            if let Some(at) = change.gone {
+                self.inventory.gone(id, at, now);
+            }
+            if let (Some(overlay), true) = (&mut self.overlay, change.gone.is_some() || change.started.is_some()) {
+                overlay.died(id);
+            }
+            if let Some((signal, _)) = change.signal {
+                self.inventory.signalled(id, signal, now);
+            }
+            if change.look || (change.network && self.inventory.concerns(id)) {
+                inspect.insert(id.clone(), None);
+            }
+        }
+        inspect.extend(self.inventory.due(now).into_iter().map(|id| (id, None)));
+        if self.list_again.is_some_and(|at| at <= now) {
+            self.owed = self.owed.max(Look::List);
+        }
+        if self.owed != Look::Changes {
+            let rows = self.docker.containers().inspect_err(|_| self.owe(&inspect, now))?;
+            inspect.extend(self.inventory.listed(rows, now, self.owed == Look::Afresh));
+            self.list_again = self.inventory.list_again(now);
+            self.owed = Look::Changes;
+        }
+        self.inspect(inspect);
+        for _ in 0..LENDERS_DEEP_MAX {
+            let lenders = self.inventory.lenders_wanted();
+            if lenders.is_empty() {
+                break;
+            }
+            self.inspect(lenders.into_iter().map(|id| (id, None)).collect());
+        }
+        Ok(())
+    }
+
+    fn inspect(&mut self, ids: BTreeMap<String, Option<u64>>) {
+        for (id, digest) in ids {
+            match self.docker.container(&id) {
+                Ok(found) => {
+                    self.inventory.inspected(&id, found, digest);
+                }
+                Err(error) => {
+                    let now = Instant::now();
+                    let again = self.inventory.inspect_failed(&id, now) - now;
+                    log::warn!("{error}; what was known of it stands, next try in {again:?}");
+                }
+            }
+        }
+    }
+
+    /// Notes that these containers are still to be inspected.
+    fn owe(&mut self, ids: &BTreeMap<String, Option<u64>>, now: Instant) {
+        for id in ids.keys() {
+            self.inventory.inspect_failed(id, now);
+        }
+    }
+
+    /// Tells the overlay which containers wait for an address of its router.
+    fn want_addresses(&mut self, look: Look, now: Instant) {
+        let Some(overlay) = &self.overlay else { return };
+        let find = |id: &str| self.inventory.find(id);
+        let context = self.context(&find, overlay.view());
+        let wanted: Vec<(String, String, String)> = self
+            .inventory
+            .monitored()
+            .filter(|known| matches!(known.reading, Reading::Service(_)))
+            .filter_map(|known| address::asks_router_for(&known.container, &context))
+            .map(|owner| (owner.id.clone(), owner.hostname.clone(), owner.domainname.clone()))
+            .collect();
+        if let Some(overlay) = &mut self.overlay {
+            overlay.want(&wanted, now);
+            if look != Look::Changes {
+                overlay.refresh(now);
+            }
+        }
+    }
+
+    fn context<'a>(&'a self, find: &'a dyn Fn(&str) -> Option<&'a Container>, weave: &'a View) -> Context<'a> {
+        Context {
+            network: self.network.as_deref(),
+            haproxy: self.inventory.haproxy(),
+            host: self.host,
+            mode: self.overlay.as_ref().map_or(weave::Mode::Never, Overlay::mode),
+            weave,
+            find,
+        }
+    }
+
+    fn select(&self) -> Selection {
+        let find = |id: &str| self.inventory.find(id);
+        let nothing = View::default();
+        let context = self.context(&find, self.overlay.as_ref().map_or(&nothing, Overlay::view));
+        let monitored: Vec<Monitored<'_>> = self
+            .inventory
+            .monitored()
+            .map(|known| Monitored {
+                container: &known.container,
+                reading: &known.reading,
+                address: address::of(&known.container, &context),
+                leaving: known.leaving_until.is_some(),
+                held: None,
+            })
+            .collect();
+        service::select(&monitored)
+    }
+
+    /// Instances of our services on other hosts, as far as Weave's names tell.
+    fn elsewhere(&self) -> Vec<Running> {
+        let Some(overlay) = &self.overlay else { return Vec::new() };
+        let services: BTreeSet<&str> =
+            self.selection.services.iter().map(|service| service.service_name.as_str()).collect();
+        let others = overlay.view().elsewhere(&|name| services.contains(name), &|id| self.inventory.has(id));
+        let running = |other: Elsewhere| Running {
+            service_name: other.name,
+            id: service::short(&other.id).to_owned(),
+            ip: other.ip.to_string(),
+        };
+        others.into_iter().map(running).collect()
+    }
+}
+
+/// Digest of what a registry is asked, to tell whether it was asked the same before.
+fn request_digest(payload: &registry::Payload) -> String {
+    // A payload of strings and numbers always has a JSON form.
+    let json = serde_json::to_string(payload).unwrap_or_default();
+    config::fingerprint(&json)
+}
+
+/// What the operator was told already: each trouble is told once, and again only when it changed.
+#[derive(Debug, Default)]
+struct Said {
+    containers: BTreeMap<String, String>,
+    conflicts: BTreeSet<String>,
+}
+
+impl Said {
+    fn say(&mut self, selection: &Selection) {
+        let mut now = BTreeMap::new();
+        for verdict in &selection.verdicts {
+            let text = match &verdict.finding {
+                Finding::LeftOut { why, fault: true } => format!("is left out: {why}"),
+                _ if verdict.notes.is_empty() => continue,
+                _ => verdict.notes.join("; "),
+            };
+            if self.containers.get(&verdict.id) != Some(&text) {
+                log::warn!("container {}: {text}", verdict.name);
+            }
+            now.insert(verdict.id.clone(), text);
+        }
+        self.containers = now;
+        for conflict in &selection.conflicts {
+            if !self.conflicts.contains(conflict) {
+                log::warn!("{conflict}");
+            }
+        }
+        self.conflicts = selection.conflicts.iter().cloned().collect();
+    }
+}

@@ -1,1 +1,266 @@
-//! watch
+//! `watch`: follows Docker until it is stopped. The only place that starts threads.
+//!
+//! Three threads: the main one runs the schedule and the passes and owns all state; `docker-events` reads
+//! the event stream without pause, whatever the main one does, and opens it again when it ends, for ever;
+//! `signals` waits for signals. They meet in the [`Inbox`].
+//!
+//! A stream is opened before everything is looked at, so nothing falls between the two. A stream that ends
+//! is routine (a daemon restarts, a proxy cuts what is quiet): what is known stands until the next look.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::docker::{Docker, EventStream};
+use crate::error::{Error, Result};
+use crate::inbox::{Connected, Inbox, News};
+use crate::inventory::Interest;
+use crate::schedule::{Due, Ended, Schedule, Step};
+use crate::sync::{Look, Outcome, Report, Syncer};
+use crate::transport::Hangup;
+
+/// First and longest wait before the event stream is opened again.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// A stream that lived this long was a good one: its end is routine and the waits start anew.
+const GOOD_STREAM: Duration = Duration::from_secs(1);
+/// Events are asked for from this long before the newest one seen: live order is not strict.
+const SINCE_OVERLAP_NANOS: i64 = 1_000_000_000;
+/// How long a trouble with Docker lasts before it is worth a warning: a daemon that restarts is routine.
+const TROUBLE_SAID_AFTER: Duration = Duration::from_secs(3);
+
+/// Follows Docker until a signal ends it.
+///
+/// `events` is a client of its own for the event stream.
+///
+/// # Errors
+/// When the signals cannot be caught or a thread cannot be started.
+pub fn run(mut syncer: Syncer, events: Docker, interest: Interest, inbox: Inbox, mut schedule: Schedule) -> Result<()> {
+    start_signals(inbox.clone())?;
+    start_events(events, interest, inbox.clone())?;
+    let mut stream: Option<Hangup> = None;
+    while !inbox.stopping() {
+        let ask_due = overlay(&mut syncer, &inbox)?;
+        let earlier = |until: Instant| ask_due.map_or(until, |at| at.min(until));
+        match schedule.step(inbox.waiting(), Instant::now()) {
+            Step::Idle(until) => inbox.wait(until.map(earlier).or(ask_due)),
+            Step::Gather(until) => inbox.gather(earlier(until)),
+            Step::Pass(due) => {
+                let mut news = inbox.take();
+                if let Some(connected) = news.connected.take() {
+                    syncer.use_api(&connected.api);
+                    stream = Some(connected.hangup);
+                }
+                let ended = pass(&mut syncer, &news, due);
+                if ended == Ended::Failed && syncer.look_owed() {
+                    // The daemon does not answer on a new connection: the old one may be half open.
+                    if let Some(stream) = stream.take() {
+                        stream.hang_up();
+                    }
+                }
+                let now = Instant::now();
+                if !syncer.look_owed() && (news.look || due == Due::Resync) {
+                    schedule.looked(now);
+                }
+                schedule.passed(ended, now);
+                if let Some(at) = syncer.next_due() {
+                    schedule.recheck(at);
+                }
+            }
+        }
+    }
+    log::info!("stopped");
+    Ok(())
+}
+
+/// Takes in what Weave's router answered and asks it again when that is due, on a thread that lives for
+/// one question. Returns when the next question is due.
+fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Result<Option<Instant>> {
+    let Some(overlay) = syncer.overlay() else { return Ok(None) };
+    if inbox.take_answer().is_some_and(|answer| overlay.answered(answer)) {
+        inbox.addresses();
+    }
+    let now = Instant::now();
+    if overlay.due().is_some_and(|at| at <= now)
+        && let Some(asker) = overlay.begin(now)
+    {
+        let inbox = inbox.clone();
+        thread::Builder::new()
+            .name("weave".to_owned())
+            .spawn(move || inbox.answered(asker.ask()))
+            .map_err(|e| Error::new("cannot start the thread that asks Weave's router", e))?;
+    }
+    Ok(overlay.due())
+}
+
+/// Runs one pass and tells what came of it.
+fn pass(syncer: &mut Syncer, news: &News, due: Due) -> Ended {
+    let look = match due {
+        Due::Resync => Look::List,
+        _ if news.look => Look::Afresh,
+        _ => Look::Changes,
+    };
+    let cause = cause(news, due);
+    log::debug!("pass: {cause}");
+    match syncer.pass(news, look) {
+        Ok(Outcome::Unchanged) => Ended::Unchanged,
+        Ok(Outcome::Applied(report)) => {
+            log::info!("{}", applied(&report, &cause));
+            Ended::Changed
+        }
+        Err(error) => {
+            log::error!("{}; it is tried again", with_hint(&error));
+            Ended::Failed
+        }
+    }
+}
+
+/// One line that tells what changed, why, and how long each step took.
+fn applied(report: &Report, cause: &str) -> String {
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    let how = if report.applied.confirmed { "reloaded and confirmed" } else { "reloaded" };
+    format!(
+        "{} ({cause}); {how}; look {:.1} ms, ask {:.1} ms, check {:.1} ms, swap {:.1} ms, reload {:.1} ms",
+        report.changes,
+        ms(report.look),
+        ms(report.ask),
+        ms(report.applied.check),
+        ms(report.applied.swap),
+        ms(report.applied.reload),
+    )
+}
+
+fn cause(news: &News, due: Due) -> String {
+    match (&news.first, due) {
+        (_, Due::Resync) => "resync".to_owned(),
+        (_, Due::Retry) if news.events == 0 => "retry".to_owned(),
+        (_, Due::Recheck) if news.events == 0 => "look again".to_owned(),
+        (Some(first), _) if news.events > 1 => format!("{first} and {} more events", news.events - 1),
+        (Some(first), _) => first.clone(),
+        (None, _) if news.asked => "SIGHUP".to_owned(),
+        (None, _) if news.addresses => "new addresses".to_owned(),
+        (None, _) => "connected to Docker".to_owned(),
+    }
+}
+
+fn with_hint(error: &Error) -> String {
+    match error.hint_text() {
+        Some(hint) => format!("{error} (hint: {hint})"),
+        None => error.to_string(),
+    }
+}
+
+fn start_signals(inbox: Inbox) -> Result<()> {
+    let failed = |e: std::io::Error| Error::new("cannot catch signals", e);
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;
+    let listen = move || {
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                log::info!("SIGHUP: looking at everything");
+                inbox.look();
+            } else if inbox.stopping() {
+                // Whatever is in hand is dropped; files are replaced in one step, so that is safe.
+                std::process::exit(1);
+            } else {
+                log::info!("stopping; a second signal ends it at once");
+                inbox.stop();
+            }
+        }
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(listen).map(drop).map_err(failed)
+}
+
+fn start_events(docker: Docker, interest: Interest, inbox: Inbox) -> Result<()> {
+    let follow = move || Follower { docker, interest, inbox, newest: None, trouble: None }.run();
+    thread::Builder::new()
+        .name("docker-events".to_owned())
+        .spawn(follow)
+        .map(drop)
+        .map_err(|e| Error::new("cannot start the thread that reads Docker's events", e))
+}
+
+/// Reads the event stream, for ever.
+struct Follower {
+    docker: Docker,
+    interest: Interest,
+    inbox: Inbox,
+    /// Newest event's time on the daemon's clock.
+    newest: Option<i64>,
+    trouble: Option<Trouble>,
+}
+
+/// Since when Docker cannot be followed.
+struct Trouble {
+    since: Instant,
+    said: bool,
+}
+
+impl Follower {
+    fn run(mut self) {
+        let mut wait = RECONNECT.0;
+        while !self.inbox.stopping() {
+            let began = Instant::now();
+            match self.connect() {
+                Ok(stream) => {
+                    let why = self.read(stream);
+                    self.inbox.lost();
+                    self.trouble.get_or_insert(Trouble { since: Instant::now(), said: false });
+                    log::debug!("Docker's event stream ended: {why}");
+                    if began.elapsed() >= GOOD_STREAM {
+                        wait = RECONNECT.0;
+                    }
+                }
+                Err(error) => self.cannot_connect(&error),
+            }
+            thread::sleep(jittered(wait));
+            wait = (wait * 2).min(RECONNECT.1);
+        }
+    }
+
+    fn connect(&mut self) -> Result<EventStream> {
+        let ping = self.docker.ping()?;
+        let daemon_now = ping.daemon_time.map(|time| time.unix_nanos());
+        let since = self.newest.or(daemon_now).map(|at| at - SINCE_OVERLAP_NANOS);
+        let stream = self.docker.events(since)?;
+        self.inbox.connected(Connected { api: ping.api.clone(), hangup: stream.hangup()? });
+        match self.trouble.take() {
+            Some(trouble) if !trouble.said => log::debug!("following Docker again"),
+            _ => log::info!("following {} (API {})", self.docker.address(), ping.api),
+        }
+        Ok(stream)
+    }
+
+    /// Reads until the stream ends; says how it ended.
+    fn read(&mut self, mut stream: EventStream) -> String {
+        loop {
+            match stream.next() {
+                Ok(Some(event)) => {
+                    self.newest = self.newest.max(Some(event.time_nano));
+                    if self.interest.in_name(&event.name) {
+                        self.inbox.event(event);
+                    }
+                }
+                Ok(None) => return "closed by the daemon".to_owned(),
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    fn cannot_connect(&mut self, error: &Error) {
+        let first = self.trouble.is_none() && self.newest.is_none();
+        let trouble = self.trouble.get_or_insert(Trouble { since: Instant::now(), said: false });
+        if !trouble.said && (first || trouble.since.elapsed() >= TROUBLE_SAID_AFTER) {
+            trouble.said = true;
+            log::warn!("{}; the running config stands, trying until it answers", with_hint(error));
+        } else {
+            log::debug!("{error}");
+        }
+    }
+}
+
+/// A wait of three quarters to five quarters of the given one, so that many hosts do not come at once.
+fn jittered(wait: Duration) -> Duration {
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    wait * 3 / 4 + wait * (clock.subsec_nanos() / 1000 % 1000) / 2000
+}

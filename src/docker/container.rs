@@ -1,1 +1,569 @@
-//! docker/container
+//! Docker's JSON for the list and the inspect of containers, as our own types.
+//!
+//! Pure. Reads only the fields that survive API 1.52 (`Networks.*`, `Config.*`, `State.*`,
+//! `HostConfig.NetworkMode`) and that Podman has too; everything else is skipped while parsing and never held.
+//! What a container is used for is not known here.
+//! Rules: Docker Engine API, "ContainerList" and "ContainerInspect"; traps found on Docker 20.10 and Podman 4.3.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::text::Text;
+use crate::timestamp::Timestamp;
+
+/// The stop signal when the image names none: SIGTERM (`docker stop`).
+const STOP_SIGNAL_DEFAULT: u8 = 15;
+
+/// How long `docker stop` waits when the container does not say.
+const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// What a stop timeout of -1 (wait for ever) and absurd ones become, so that sums with clocks cannot overflow.
+const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// One container of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Full id.
+    pub id: String,
+    /// Name without the slash; empty while a container is half removed.
+    pub name: String,
+    /// Changes whenever an inspect could say something else: state, health, names, networks and their
+    /// endpoints. Never by the mere passing of time. Only comparable within one run of the program.
+    pub digest: u64,
+}
+
+/// What an inspect says of a container, but for its environment and labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Full id.
+    pub id: String,
+    /// Name without the slash.
+    pub name: String,
+    /// When it was created; the epoch if the daemon's text is no time.
+    pub created: Timestamp,
+    /// Whether it runs, and how well.
+    pub state: State,
+    /// The networks that it is attached to, sorted by name. Empty for one that shares another container's
+    /// network, also where Podman repeats the other one's here.
+    pub networks: Vec<Network>,
+    /// How it got its network.
+    pub network_mode: NetworkMode,
+    /// TCP ports that the image exposes or the user published, sorted, each once.
+    pub exposed_tcp_ports: Vec<u16>,
+    /// Host name inside the container.
+    pub hostname: String,
+    /// Domain name inside the container; usually empty.
+    pub domainname: String,
+    /// The program that runs (`Path`).
+    pub entrypoint: String,
+    /// The image as it was asked for.
+    pub image: String,
+    /// Number of the signal that asks it to stop.
+    pub stop_signal: u8,
+    /// How long it may take to stop before it is killed; at most a day.
+    pub stop_timeout: Duration,
+    /// How often the daemon restarted it by its restart policy.
+    pub restarts: u32,
+}
+
+/// Whether a container runs, and how well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// A process is there; also true while paused and (on Docker) between two restarts.
+    pub running: bool,
+    /// Frozen by `docker pause`.
+    pub paused: bool,
+    /// Between two restarts.
+    pub restarting: bool,
+    /// Half removed.
+    pub dead: bool,
+    /// When it was last started; the year 1 if never.
+    pub started: Timestamp,
+    /// What its health check found; `None` without a health check.
+    pub health: Option<Health>,
+}
+
+impl State {
+    /// Whether it can answer requests: running, and neither paused, restarting nor dead.
+    pub fn serves(&self) -> bool {
+        self.running && !self.paused && !self.restarting && !self.dead
+    }
+}
+
+/// What a health check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Not known yet.
+    Starting,
+    /// The check passes.
+    Healthy,
+    /// The check failed often enough.
+    Unhealthy,
+}
+
+/// A network that a container is attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// The container's IPv4 address there; `None` while it has none.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The container's global IPv6 address there.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Its id; Podman gives the name.
+    pub id: String,
+}
+
+/// How a container got its network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// The host's own.
+    Host,
+    /// None at all.
+    None,
+    /// That of the container with this id (or name).
+    Container(String),
+    /// A network by name; Docker's `default` is given as `bridge`, its real name.
+    Named(String),
+}
+
+/// The whole answer to an inspect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// What is kept.
+    pub container: Container,
+    /// `Config.Env` in its order, split at the first `=`; entries without one are left out (Docker sets
+    /// nothing for them), duplicates are kept (the last one holds).
+    pub env: Vec<(String, String)>,
+    /// `Config.Labels`, sorted by name.
+    pub labels: Vec<(String, String)>,
+}
+
+/// Reads the answer to `GET /containers/json`.
+///
+/// # Errors
+/// What is wrong with the JSON, and where; one bad row spoils the list, since a list with holes would
+/// take containers away.
+pub fn list(json: &[u8]) -> Result<Vec<Row>, String> {
+    let rows: Rows = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    Ok(rows.0)
+}
+
+/// Reads the answer to `GET /containers/{id}/json`.
+///
+/// # Errors
+/// What is wrong with the JSON, and where; or that it is no container.
+pub fn inspected(json: &[u8]) -> Result<Inspected, String> {
+    let answer: Answer = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    if answer.id.is_empty() {
+        return Err("the answer has no container id".to_owned());
+    }
+    Ok(answer.into())
+}
+
+/// The rows of a list, each digested as soon as it is parsed.
+struct Rows(Vec<Row>);
+
+impl<'de> Deserialize<'de> for Rows {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Rows;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of containers")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Rows, A::Error> {
+                let mut rows = Vec::new();
+                while let Some(listed) = seq.next_element::<Listed>()? {
+                    if listed.id.is_empty() {
+                        return Err(serde::de::Error::custom("a container without an id"));
+                    }
+                    rows.push(listed.into());
+                }
+                Ok(Rows(rows))
+            }
+
+            fn visit_unit<E>(self) -> Result<Rows, E> {
+                Ok(Rows(Vec::new()))
+            }
+        }
+        deserializer.deserialize_any(Each)
+    }
+}
+
+/// One element of the list as it is on the wire.
+#[derive(Deserialize)]
+struct Listed<'a> {
+    #[serde(borrow, rename = "Id", default)]
+    id: Text<'a>,
+    #[serde(borrow, rename = "Names", default)]
+    names: Option<Vec<Text<'a>>>,
+    #[serde(borrow, rename = "State", default)]
+    state: Text<'a>,
+    #[serde(borrow, rename = "Status", default)]
+    status: Text<'a>,
+    /// Newer than API 1.51.
+    #[serde(borrow, rename = "Health", default)]
+    health: Option<ListedHealth<'a>>,
+    #[serde(borrow, rename = "NetworkSettings", default)]
+    network_settings: Option<Networks<'a>>,
+}
+
+#[derive(Deserialize, Hash)]
+struct ListedHealth<'a> {
+    #[serde(borrow, rename = "Status", default)]
+    status: Text<'a>,
+}
+
+impl From<Listed<'_>> for Row {
+    fn from(listed: Listed<'_>) -> Row {
+        let names = listed.names.unwrap_or_default();
+        let mut hash = DefaultHasher::new();
+        listed.state.hash(&mut hash);
+        for remark in remarks(listed.status.as_str()) {
+            remark.hash(&mut hash);
+        }
+        listed.health.hash(&mut hash);
+        names.hash(&mut hash);
+        for (name, endpoint) in &listed.network_settings.unwrap_or_default().networks.0 {
+            (name, endpoint).hash(&mut hash);
+        }
+        Row {
+            id: listed.id.0.into_owned(),
+            name: own_name(&names).to_owned(),
+            digest: hash.finish(),
+        }
+    }
+}
+
+/// The name with exactly one slash; the others are link aliases (`/other/alias`) and can stand first.
+fn own_name<'n>(names: &'n [Text<'_>]) -> &'n str {
+    names
+        .iter()
+        .filter_map(|name| name.as_str().strip_prefix('/'))
+        .find(|name| !name.contains('/'))
+        .unwrap_or_default()
+}
+
+/// The parts of `Status` in parentheses (`healthy`, `Paused`, an exit code); the rest is the uptime
+/// in words, which changes by itself.
+fn remarks(status: &str) -> impl Iterator<Item = &str> {
+    status
+        .split('(')
+        .skip(1)
+        .filter_map(|part| part.split_once(')'))
+        .map(|(remark, _)| remark)
+}
+
+/// `NetworkSettings`, of a list or an inspect.
+#[derive(Deserialize, Default)]
+struct Networks<'a> {
+    #[serde(borrow, rename = "Networks", default)]
+    networks: Endpoints<'a>,
+    #[serde(borrow, rename = "Ports", default)]
+    ports: Ports<'a>,
+}
+
+/// Attachments by network name; sorted, since the order on the wire says nothing.
+#[derive(Default)]
+struct Endpoints<'a>(BTreeMap<Cow<'a, str>, Endpoint<'a>>);
+
+#[derive(Deserialize, Default, Hash)]
+struct Endpoint<'a> {
+    #[serde(borrow, rename = "NetworkID", default)]
+    network_id: Text<'a>,
+    /// New on every start, so a restart between two lists shows in the digest.
+    #[serde(borrow, rename = "EndpointID", default)]
+    endpoint_id: Text<'a>,
+    #[serde(borrow, rename = "IPAddress", default)]
+    ipv4: Text<'a>,
+    #[serde(borrow, rename = "GlobalIPv6Address", default)]
+    ipv6: Text<'a>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Endpoints<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ByName;
+        impl<'de> Visitor<'de> for ByName {
+            type Value = Endpoints<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("networks by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut endpoints = BTreeMap::new();
+                while let Some((name, endpoint)) =
+                    map.next_entry::<Text<'de>, Option<Endpoint<'de>>>()?
+                {
+                    endpoints.insert(name.0, endpoint.unwrap_or_default());
+                }
+                Ok(Endpoints(endpoints))
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Endpoints::default())
+            }
+        }
+        deserializer.deserialize_any(ByName)
+    }
+}
+
+/// The keys of `ExposedPorts` or `Ports` (`80/tcp`).
+#[derive(Default)]
+struct Ports<'a>(Vec<Text<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Ports<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Ports<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("ports")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut ports = Vec::new();
+                while let Some((port, IgnoredAny)) = map.next_entry::<Text<'de>, IgnoredAny>()? {
+                    ports.push(port);
+                }
+                Ok(Ports(ports))
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Ports::default())
+            }
+        }
+        deserializer.deserialize_any(Keys)
+    }
+}
+
+impl Ports<'_> {
+    fn tcp(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().filter_map(|port| {
+            let (number, protocol) = port
+                .as_str()
+                .split_once('/')
+                .unwrap_or((port.as_str(), "tcp"));
+            (protocol == "tcp").then(|| number.parse().ok()).flatten()
+        })
+    }
+}
+
+/// An inspect as it is on the wire.
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow, rename = "Id", default)]
+    id: Text<'a>,
+    #[serde(borrow, rename = "Name", default)]
+    name: Text<'a>,
+    #[serde(borrow, rename = "Created", default)]
+    created: Text<'a>,
+    #[serde(borrow, rename = "Path", default)]
+    path: Text<'a>,
+    #[serde(rename = "RestartCount", default)]
+    restart_count: Option<u32>,
+    #[serde(borrow, rename = "State", default)]
+    state: Option<AnswerState<'a>>,
+    #[serde(borrow, rename = "Config", default)]
+    config: Option<AnswerConfig<'a>>,
+    #[serde(borrow, rename = "HostConfig", default)]
+    host_config: Option<HostConfig<'a>>,
+    #[serde(borrow, rename = "NetworkSettings", default)]
+    network_settings: Option<Networks<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+struct AnswerState<'a> {
+    #[serde(rename = "Running", default)]
+    running: Option<bool>,
+    #[serde(rename = "Paused", default)]
+    paused: Option<bool>,
+    #[serde(rename = "Restarting", default)]
+    restarting: Option<bool>,
+    #[serde(rename = "Dead", default)]
+    dead: Option<bool>,
+    #[serde(borrow, rename = "StartedAt", default)]
+    started_at: Text<'a>,
+    #[serde(borrow, rename = "Health", default)]
+    health: Option<ListedHealth<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+struct AnswerConfig<'a> {
+    #[serde(borrow, rename = "Hostname", default)]
+    hostname: Text<'a>,
+    #[serde(borrow, rename = "Domainname", default)]
+    domainname: Text<'a>,
+    #[serde(borrow, rename = "Env", default)]
+    env: Option<Vec<Text<'a>>>,
+    #[serde(borrow, rename = "ExposedPorts", default)]
+    exposed_ports: Ports<'a>,
+    #[serde(borrow, rename = "Image", default)]
+    image: Text<'a>,
+    #[serde(borrow, rename = "Labels", default)]
+    labels: Option<BTreeMap<Text<'a>, Text<'a>>>,
+    #[serde(borrow, rename = "StopSignal", default)]
+    stop_signal: Text<'a>,
+    #[serde(rename = "StopTimeout", default)]
+    stop_timeout: Option<i64>,
+}
+
+#[derive(Deserialize, Default)]
+struct HostConfig<'a> {
+    #[serde(borrow, rename = "NetworkMode", default)]
+    network_mode: Text<'a>,
+}
+
+impl From<Answer<'_>> for Inspected {
+    fn from(answer: Answer<'_>) -> Inspected {
+        let state = answer.state.unwrap_or_default();
+        let config = answer.config.unwrap_or_default();
+        let settings = answer.network_settings.unwrap_or_default();
+        let network_mode =
+            network_mode(answer.host_config.unwrap_or_default().network_mode.as_str());
+        let shares = matches!(network_mode, NetworkMode::Container(_));
+        let mut ports: Vec<u16> = config.exposed_ports.tcp().collect();
+        // Podman shows some exposed ports only here; with a shared network they are the other one's.
+        if !shares {
+            ports.extend(settings.ports.tcp());
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        let networks = if shares {
+            Vec::new()
+        } else {
+            settings
+                .networks
+                .0
+                .into_iter()
+                .map(|(name, endpoint)| Network {
+                    name: name.into_owned(),
+                    ipv4: endpoint.ipv4.as_str().parse().ok(),
+                    ipv6: endpoint.ipv6.as_str().parse().ok(),
+                    id: endpoint.network_id.0.into_owned(),
+                })
+                .collect()
+        };
+        let name = answer.name.as_str();
+        Inspected {
+            container: Container {
+                name: name.strip_prefix('/').unwrap_or(name).to_owned(),
+                id: answer.id.0.into_owned(),
+                created: Timestamp::parse(answer.created.as_str()).unwrap_or_default(),
+                state: State {
+                    running: state.running.unwrap_or_default(),
+                    paused: state.paused.unwrap_or_default(),
+                    restarting: state.restarting.unwrap_or_default(),
+                    dead: state.dead.unwrap_or_default(),
+                    started: Timestamp::parse(state.started_at.as_str()).unwrap_or_default(),
+                    health: state
+                        .health
+                        .and_then(|health| match health.status.as_str() {
+                            "starting" => Some(Health::Starting),
+                            "healthy" => Some(Health::Healthy),
+                            "unhealthy" => Some(Health::Unhealthy),
+                            _ => None,
+                        }),
+                },
+                networks,
+                network_mode,
+                exposed_tcp_ports: ports,
+                hostname: config.hostname.0.into_owned(),
+                domainname: config.domainname.0.into_owned(),
+                entrypoint: answer.path.0.into_owned(),
+                image: config.image.0.into_owned(),
+                stop_signal: signal_number(config.stop_signal.as_str())
+                    .unwrap_or(STOP_SIGNAL_DEFAULT),
+                stop_timeout: stop_timeout(config.stop_timeout),
+                restarts: answer.restart_count.unwrap_or_default(),
+            },
+            env: config
+                .env
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|entry| entry.as_str().split_once('='))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            labels: config
+                .labels
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, value)| (name.0.into_owned(), value.0.into_owned()))
+                .collect(),
+        }
+    }
+}
+
+fn network_mode(mode: &str) -> NetworkMode {
+    match mode {
+        "host" => NetworkMode::Host,
+        "none" => NetworkMode::None,
+        "" | "default" => NetworkMode::Named("bridge".to_owned()),
+        _ => match mode.strip_prefix("container:") {
+            Some(other) => NetworkMode::Container(other.to_owned()),
+            None => NetworkMode::Named(mode.to_owned()),
+        },
+    }
+}
+
+fn stop_timeout(seconds: Option<i64>) -> Duration {
+    match seconds {
+        None => STOP_TIMEOUT_DEFAULT,
+        Some(seconds) => u64::try_from(seconds).map_or(STOP_TIMEOUT_MAX, |seconds| {
+            Duration::from_secs(seconds).min(STOP_TIMEOUT_MAX)
+        }),
+    }
+}
+
+/// The number of a signal as Docker lets one write it: `15`, `TERM`, `SIGTERM`, `SIGRTMIN+3`, any case.
+///
+/// Numbers of Linux on x86, ARM, RISC-V and POWER; `None` for anything else.
+pub(super) fn signal_number(text: &str) -> Option<u8> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    /// glibc keeps 32 and 33 for its threads.
+    const REALTIME: std::ops::RangeInclusive<u8> = 34..=64;
+
+    if let Ok(number) = text.parse() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let realtime = if let Some(above) = name.strip_prefix("RTMIN") {
+        offset(above, '+').and_then(|above| REALTIME.start().checked_add(above))
+    } else if let Some(below) = name.strip_prefix("RTMAX") {
+        offset(below, '-').and_then(|below| REALTIME.end().checked_sub(below))
+    } else {
+        let name = match name {
+            "IOT" => "ABRT",
+            "CLD" => "CHLD",
+            "POLL" => "IO",
+            name => name,
+        };
+        let place = NAMES.iter().position(|known| *known == name)?;
+        return u8::try_from(place + 1).ok();
+    };
+    realtime.filter(|number| REALTIME.contains(number))
+}
+
+/// The number behind a sign, zero when there is neither.
+fn offset(text: &str, sign: char) -> Option<u8> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    text.strip_prefix(sign)?.parse().ok()
+}

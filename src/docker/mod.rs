@@ -1,7 +1,313 @@
-//! docker/mod
-/// container
+//! The Docker client: version, list, inspect, and the event stream.
+//!
+//! `GET` only, on four paths: `/_ping`, `/events`, `/containers/json`, `/containers/{id}/json`; a socket proxy needs
+//! to allow no more. List and inspect share one connection that is kept open, events have their own.
+//! Does not know what a container is wanted for, and never decides that one is gone because the daemon failed.
+//! Rules: Docker Engine API 1.24 to 1.56, Podman's compatible API; traps found on Docker 20.10 and Podman 4.3.
+
 pub mod container;
-/// endpoint
 pub mod endpoint;
-/// events
 pub mod events;
+mod refusal;
+mod stream;
+mod text;
+mod version;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::http::Head;
+use crate::timestamp::Timestamp;
+use crate::transport::{self, Address};
+
+use container::{Inspected, Row};
+use refusal::Ask;
+pub use stream::EventStream;
+use version::Version;
+use wire::{Piece, Wire};
+
+/// To be connected. A daemon that is alive accepts at once; the kernel does it for it.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// To the first answer of a daemon that has not answered yet: dockerd opens its socket first and answers only when
+/// it has brought its containers up again (14 s for 31 of them).
+const FIRST_ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// For a list; 100 containers take 10 ms.
+const LIST_LIMIT: Duration = Duration::from_secs(15);
+/// For an inspect; one stuck container makes its own hang for ever and no other.
+const INSPECT_LIMIT: Duration = Duration::from_secs(5);
+/// A kept connection that has been idle for longer is not used again; daemons close theirs after 300 s, proxies sooner.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Longest list, in bytes: about 80,000 containers.
+const LIST_BYTES_MAX: usize = 64 << 20;
+/// Longest inspect, in bytes; 5 KB are usual, labels and environment have no limit of Docker's.
+const INSPECT_BYTES_MAX: usize = 4 << 20;
+/// Longest body of a ping or of a refusal, in bytes.
+const WORDS_BYTES_MAX: usize = 64 << 10;
+
+/// A client of one daemon.
+#[derive(Debug)]
+pub struct Docker {
+    address: Address,
+    /// What `DOCKER_API_VERSION` wants; nothing is negotiated then.
+    pinned: Option<Version>,
+    /// What was negotiated; forgotten when the daemon goes away, since another may come back.
+    negotiated: Option<Version>,
+    /// The connection of the last list or inspect, and since when it is idle.
+    kept: Option<(Wire, Instant)>,
+    /// Whether the daemon has answered since it was last away.
+    answered: bool,
+}
+
+/// The answer to a ping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ping {
+    /// The version of the API that we speak from now on, as in `1.41`.
+    pub api: String,
+    /// The daemon's clock, in whole seconds.
+    pub daemon_time: Option<Timestamp>,
+}
+
+impl Docker {
+    /// A client that connects when it is first asked for something.
+    ///
+    /// `api_version` is the value of `DOCKER_API_VERSION`; one that is no version is ignored here (`endpoint::resolve`
+    /// refuses it).
+    pub fn new(address: Address, api_version: Option<String>) -> Docker {
+        Docker {
+            address,
+            pinned: api_version.as_deref().and_then(Version::parse),
+            negotiated: None,
+            kept: None,
+            answered: false,
+        }
+    }
+
+    /// Asks whether the daemon is there, and agrees on the version of the API.
+    ///
+    /// A proxy that forbids the question does not matter: the version is then found by trying.
+    ///
+    /// # Errors
+    /// When nobody answers, or somebody else than Docker.
+    pub fn ping(&mut self) -> Result<Ping> {
+        self.negotiated = None;
+        let (head, body) = self.get(Ask::Ping, "/_ping", INSPECT_LIMIT, WORDS_BYTES_MAX)?;
+        if !matches!(head.status, 200 | 403 | 404 | 405) {
+            return Err(refusal::refused(Ask::Ping, &self.address, &head, &body));
+        }
+        let version = Version::negotiated(head.header("Api-Version"));
+        self.negotiated = Some(version);
+        Ok(Ping {
+            api: self.pinned.unwrap_or(version).to_string(),
+            daemon_time: head.header("Date").and_then(Timestamp::parse_http_date),
+        })
+    }
+
+    /// Speaks the version that another client of this daemon has negotiated, without a ping of its own.
+    pub fn use_api(&mut self, api: &str) {
+        self.negotiated = Version::parse(api);
+    }
+
+    /// All containers that run, are paused or restart.
+    ///
+    /// Right after an event this can still show what was before it.
+    ///
+    /// # Errors
+    /// When there is no answer or a refusal; that never means that there are no containers.
+    pub fn containers(&mut self) -> Result<Vec<Row>> {
+        let ask = Ask::List;
+        let (head, body) =
+            self.get_versioned(ask, "/containers/json", LIST_LIMIT, LIST_BYTES_MAX)?;
+        if head.status != 200 {
+            return Err(refusal::refused(ask, &self.address, &head, &body));
+        }
+        container::list(&body).map_err(|cause| self.unreadable(ask, &cause))
+    }
+
+    /// Inspects a container by id or name; `None` when there is none.
+    ///
+    /// # Errors
+    /// When there is no answer (`TimedOut` for a stuck container; the others can still be asked) or a refusal.
+    pub fn container(&mut self, id: &str) -> Result<Option<Inspected>> {
+        if id.is_empty() {
+            return Ok(None);
+        }
+        let ask = Ask::Inspect(id);
+        let path = format!("/containers/{}/json", percent_encoded(id));
+        let (head, body) = self.get_versioned(ask, &path, INSPECT_LIMIT, INSPECT_BYTES_MAX)?;
+        match head.status {
+            200 => container::inspected(&body)
+                .map(Some)
+                .map_err(|cause| self.unreadable(ask, &cause)),
+            404 if refusal::no_such_container(&body) => Ok(None),
+            _ => Err(refusal::refused(ask, &self.address, &head, &body)),
+        }
+    }
+
+    /// Opens the event stream on a connection of its own; its head has been read.
+    ///
+    /// `since` repeats what the daemon still remembers from that moment on, in nanoseconds since the epoch by
+    /// its own clock. It remembers little (256 events of all kinds), so a look at everything must follow.
+    ///
+    /// # Errors
+    /// When there is no answer within a minute, or a refusal.
+    pub fn events(&mut self, since: Option<i64>) -> Result<EventStream> {
+        let ask = Ask::Events;
+        let mut path = format!("/events?filters={}", percent_encoded(events::FILTERS));
+        if let Some(since) = since {
+            let since = Timestamp::from_unix_nanos(since.max(0));
+            path += &format!("&since={}.{:09}", since.seconds, since.nanos);
+        }
+        let mut version = self.version()?;
+        let mut again = self.pinned.is_none();
+        loop {
+            let mut wire = self.connect()?;
+            wire.set_deadline(Some(Instant::now() + FIRST_ANSWER_LIMIT));
+            let opened = wire
+                .send(&format!("/v{version}{path}"))
+                .and_then(|()| wire.next_piece());
+            let head = match opened {
+                Ok(Piece::Head(head)) => head,
+                Ok(_) => return Err(Error::new(ask.tried(&self.address), "no head")),
+                Err(fault) => return Err(self.failed(ask, &fault)),
+            };
+            self.answered = true;
+            if head.status == 200 {
+                return Ok(EventStream::new(wire, self.address.clone()));
+            }
+            let body = wire
+                .body(WORDS_BYTES_MAX)
+                .map_err(|fault| self.failed(ask, &fault))?;
+            match self.other_version(version, &head, &body) {
+                Some(other) if again => {
+                    again = false;
+                    version = other;
+                }
+                _ => return Err(refusal::refused(ask, &self.address, &head, &body)),
+            }
+        }
+    }
+
+    /// The version to speak, asking the daemon if that is not known.
+    fn version(&mut self) -> Result<Version> {
+        if let Some(version) = self.pinned.or(self.negotiated) {
+            return Ok(version);
+        }
+        self.ping()?;
+        Ok(self.negotiated.unwrap_or(version::WANTED))
+    }
+
+    /// The version to use from now on if this answer refuses the one that was used.
+    fn other_version(&mut self, used: Version, head: &Head, body: &[u8]) -> Option<Version> {
+        if head.status != 400 {
+            return None;
+        }
+        let other = used.after_refusal(head.header("Api-Version"), &refusal::words(body))?;
+        self.negotiated = Some(other);
+        Some(other)
+    }
+
+    /// An answer to a path behind the version; once more if the daemon refuses the version.
+    fn get_versioned(
+        &mut self,
+        ask: Ask,
+        path: &str,
+        limit: Duration,
+        body_bytes_max: usize,
+    ) -> Result<(Head, Vec<u8>)> {
+        let version = self.version()?;
+        let (head, body) = self.get(ask, &format!("/v{version}{path}"), limit, body_bytes_max)?;
+        if self.pinned.is_none()
+            && let Some(other) = self.other_version(version, &head, &body)
+        {
+            return self.get(ask, &format!("/v{other}{path}"), limit, body_bytes_max);
+        }
+        Ok((head, body))
+    }
+
+    /// An answer over the kept connection or a new one.
+    fn get(
+        &mut self,
+        ask: Ask,
+        path: &str,
+        limit: Duration,
+        body_bytes_max: usize,
+    ) -> Result<(Head, Vec<u8>)> {
+        loop {
+            let kept = self
+                .kept
+                .take()
+                .filter(|(_, idle)| idle.elapsed() <= IDLE_MAX);
+            let reused = kept.is_some();
+            let mut wire = match kept {
+                Some((wire, _)) => wire,
+                None => self.connect()?,
+            };
+            let limit = if self.answered {
+                limit
+            } else {
+                FIRST_ANSWER_LIMIT.max(limit)
+            };
+            wire.set_deadline(Some(Instant::now() + limit));
+            match wire.send(path).and_then(|()| wire.answer(body_bytes_max)) {
+                Ok(answer) => {
+                    self.answered = true;
+                    if wire.keeps_alive() {
+                        self.kept = Some((wire, Instant::now()));
+                    }
+                    return Ok(answer);
+                }
+                // It was closed while it was idle; that says nothing about the daemon.
+                Err(fault) if reused && fault.closed() && !wire.heard() => {}
+                Err(fault) => return Err(self.failed(ask, &fault)),
+            }
+        }
+    }
+
+    fn connect(&mut self) -> Result<Wire> {
+        match transport::connect(&self.address, CONNECT_LIMIT) {
+            Ok(connection) => Ok(Wire::new(connection)),
+            Err(error) => {
+                self.went_away();
+                let others = endpoint::other_sockets(&|name| std::env::var(name).ok());
+                Err(refusal::unreachable(error, &self.address, &others))
+            }
+        }
+    }
+
+    fn failed(&mut self, ask: Ask, fault: &wire::Fault) -> Error {
+        // A stuck inspect is no sign that the daemon went away; a broken connection is.
+        if !fault.timed_out() {
+            self.went_away();
+        }
+        refusal::unanswered(ask, &self.address, fault)
+    }
+
+    /// Whoever answers next may be another daemon, and may still be starting.
+    fn went_away(&mut self) {
+        self.answered = false;
+        self.negotiated = None;
+        self.kept = None;
+    }
+
+    fn unreadable(&self, ask: Ask, cause: &str) -> Error {
+        Error::new(
+            ask.tried(&self.address),
+            format!("cannot read the answer: {cause}"),
+        )
+    }
+}
+
+/// All but unreserved characters as `%XX` (RFC 3986 section 2.3).
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}

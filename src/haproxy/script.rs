@@ -1,1 +1,160 @@
-//! haproxy/script
+//! The reload script: how it is called, and what its exit codes mean.
+//!
+//! Contract: first lines of `scripts/update_haproxy.sh`, and cosmonaut(1).
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result};
+use crate::program;
+
+/// The script that is built in.
+pub const BUILT_IN: &str = include_str!("../../scripts/update_haproxy.sh");
+
+/// Most lines of the script's output that one message repeats.
+const OUTPUT_LINES_MAX: usize = 8;
+/// What to do about a script that hangs.
+const TIMEOUT_HINT: &str =
+    "--script-timeout sets the limit; run the script by hand with the same arguments to see where it waits";
+/// `ENOEXEC`: the file is no program that the kernel can start.
+const ENOEXEC: i32 = 8;
+
+/// `check`: accepted.
+const ACCEPTED: i32 = 0;
+/// `check`: refused by HAProxy.
+const REFUSED: i32 = 1;
+/// `check`: there is nothing here to check with.
+const CANNOT_CHECK: i32 = 3;
+/// `reload`: HAProxy is not running.
+const NOT_RUNNING: i32 = 4;
+
+/// What the check said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Checked {
+    /// HAProxy accepts the config.
+    Accepted,
+    /// HAProxy refuses it, with its words.
+    Refused(String),
+    /// It cannot be checked here, with the script's words.
+    Unknown(String),
+}
+
+/// What came of a reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reloaded {
+    /// HAProxy runs the config.
+    Live,
+    /// HAProxy is not running, with the script's words; it takes the file when it starts.
+    NotRunning(String),
+    /// It failed, with the words of whoever refused.
+    Failed(String),
+}
+
+/// The reload script and what it is told.
+#[derive(Debug)]
+pub struct Script {
+    path: Option<PathBuf>,
+    limit: Duration,
+    state_dir: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Script {
+    /// `path` `None` is the built-in script, run by `/bin/sh`. `environment` is set on top of our own.
+    pub fn new(
+        path: Option<PathBuf>,
+        limit: Duration,
+        state_dir: PathBuf,
+        environment: Vec<(OsString, OsString)>,
+    ) -> Self {
+        Script { path, limit, state_dir, environment }
+    }
+
+    /// Has the target's own HAProxy check a staged config.
+    ///
+    /// # Errors
+    /// When the script cannot be run, ends in a way that is not in its contract, or exceeds its time.
+    pub fn check(&self, staged: &Path, fingerprint: &str) -> Result<Checked> {
+        let (status, words) = self.run("check", staged, fingerprint)?;
+        match status.code() {
+            Some(ACCEPTED) => Ok(Checked::Accepted),
+            Some(REFUSED) => Ok(Checked::Refused(words)),
+            Some(CANNOT_CHECK) => Ok(Checked::Unknown(words)),
+            _ => Err(self.failed("check", staged, status, &words)),
+        }
+    }
+
+    /// Makes HAProxy take the installed config.
+    ///
+    /// # Errors
+    /// When the script cannot be run or exceeds its time.
+    pub fn reload(&self, config: &Path, fingerprint: &str) -> Result<Reloaded> {
+        let (status, words) = self.run("reload", config, fingerprint)?;
+        Ok(match status.code() {
+            Some(0) => Reloaded::Live,
+            Some(NOT_RUNNING) => Reloaded::NotRunning(words),
+            _ => Reloaded::Failed(self.failed("reload", config, status, &words).to_string()),
+        })
+    }
+
+    /// What the script is called in messages.
+    pub fn name(&self) -> String {
+        match &self.path {
+            Some(path) => path.display().to_string(),
+            None => "the built-in script".to_owned(),
+        }
+    }
+
+    fn run(&self, mode: &str, path: &Path, fingerprint: &str) -> Result<(ExitStatus, String)> {
+        let name = format!("{} {mode} {}", self.name(), path.display());
+        let mut command = self.command(mode, path);
+        command.env("COSMONAUT_FINGERPRINT", fingerprint);
+        let ended = program::run(command, &name, self.limit, &self.state_dir, |error, cause| self.cannot_start(error, cause))
+            .map_err(|error| if error.is(Kind::TimedOut) { error.hint(TIMEOUT_HINT) } else { error })?;
+        Ok((ended.status, program::last_lines(&ended.output, OUTPUT_LINES_MAX)))
+    }
+
+    fn command(&self, mode: &str, path: &Path) -> Command {
+        let mut command = match &self.path {
+            Some(script) => Command::new(script),
+            None => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", BUILT_IN, "update_haproxy.sh"]);
+                shell
+            }
+        };
+        command.arg(mode).arg(path);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        // Keys for Cosmos are none of the script's business.
+        command.env_remove("COSMONAUT_COSMOS_HEADERS");
+        command
+    }
+
+    fn cannot_start(&self, error: Error, cause: &std::io::Error) -> Error {
+        match (cause.kind(), &self.path) {
+            (std::io::ErrorKind::NotFound, Some(path)) if path.exists() => {
+                error.hint("its first line names an interpreter that is not there")
+            }
+            (std::io::ErrorKind::NotFound, _) => error.hint("--script names the reload script; is the path right?"),
+            (std::io::ErrorKind::PermissionDenied, Some(path)) => {
+                error.hint(format!("make it executable: chmod +x {}", path.display()))
+            }
+            _ if cause.raw_os_error() == Some(ENOEXEC) => {
+                error.hint("its first line must name an interpreter, such as #!/bin/sh")
+            }
+            _ => error,
+        }
+    }
+
+    fn failed(&self, mode: &str, path: &Path, status: ExitStatus, words: &str) -> Error {
+        let how = match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(signal)) => format!("killed by signal {signal}"),
+            (None, None) => "ended in an unknown way".to_owned(),
+        };
+        Error::new(format!("{} {mode} {} failed", self.name(), path.display()), program::with_words(&how, words))
+    }
+}

@@ -1,1 +1,280 @@
-//! registry/embedded
+//! The registry in our own process: stored services + payload -> services -> config.
+//!
+//! The same contract as Cosmos, without its bugs (facts/cosmos.md, section 5): all stored services
+//! count, a service lives as long as one of its containers runs, containers are keyed by id, bad
+//! candidates are left out and named, an error changes nothing. It must not know files: what it
+//! remembers goes through [`Memory`], which `store.rs` keeps on disk.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::template::{self, Base, LeftOut, Server, Service};
+use super::{Candidate, Instance, Payload, Registry};
+use crate::error::{Error, Result};
+
+/// Most services of one table. Four times what HAProxy was measured with (facts/haproxy.md).
+const SERVICES_MAX: usize = 20_000;
+
+/// Most instances of one table, all services together.
+const INSTANCES_MAX: usize = 100_000;
+
+/// What the registry remembers of one table: the services whose containers ran last, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The services, sorted by name, their containers by id.
+    pub services: Vec<Candidate>,
+}
+
+/// Where the state is kept between two runs.
+pub trait Memory {
+    /// The state of a table; empty when there is none or when it was damaged.
+    ///
+    /// # Errors
+    /// When it can neither be read nor put aside.
+    fn load(&mut self, table: &str) -> Result<State>;
+
+    /// Keeps the state of a table.
+    ///
+    /// # Errors
+    /// The old state is then still there, whole.
+    fn save(&mut self, table: &str, state: &State) -> Result<()>;
+}
+
+/// The built-in registry.
+pub struct Embedded {
+    base: Base,
+    memory: Box<dyn Memory + Send>,
+    /// Table and state as they are in the memory.
+    saved: Option<(String, State)>,
+    left_out: Vec<LeftOut>,
+    save_failed: Option<String>,
+}
+
+/// What one payload makes of the stored state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// The state to keep.
+    pub state: State,
+    /// The services to render, in order.
+    pub services: Vec<Service>,
+    /// Candidates and instances that cannot be routed.
+    pub left_out: Vec<LeftOut>,
+}
+
+impl Embedded {
+    /// A registry that renders into `base` and remembers in `memory`.
+    pub fn new(base: Base, memory: Box<dyn Memory + Send>) -> Self {
+        Embedded {
+            base,
+            memory,
+            saved: None,
+            left_out: Vec::new(),
+            save_failed: None,
+        }
+    }
+
+    /// What the last config leaves out, and why.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// Says what is left out, once as long as it stays so.
+    fn tell(&mut self, left_out: Vec<LeftOut>) {
+        for LeftOut { service, why } in left_out
+            .iter()
+            .filter(|new| !self.left_out.contains(new))
+        {
+            log::warn!("service {service} is not routed as asked: {why}");
+        }
+        self.left_out = left_out;
+    }
+
+    fn keep(&mut self, table: &str, state: State) {
+        let unchanged = matches!(&self.saved, Some((at, saved)) if at == table && *saved == state);
+        if unchanged {
+            return;
+        }
+        match self.memory.save(table, &state) {
+            Ok(()) => {
+                self.saved = Some((table.to_owned(), state));
+                self.save_failed = None;
+            }
+            // The state can be made again from Docker; the config that follows from it cannot wait
+            // for it. The next pass tries to keep it again.
+            Err(error) => {
+                let words = error.to_string();
+                if self.save_failed.as_ref() != Some(&words) {
+                    log::warn!("{words}; routing goes on without it");
+                    self.save_failed = Some(words);
+                }
+            }
+        }
+    }
+}
+
+impl Registry for Embedded {
+    fn config(&mut self, payload: &Payload) -> Result<String> {
+        let instances = payload.running.len()
+            + payload
+                .candidates
+                .iter()
+                .map(|candidate| candidate.containers.len())
+                .sum::<usize>();
+        if payload.candidates.len() > SERVICES_MAX || instances > 2 * INSTANCES_MAX {
+            return Err(Error::new(
+                format!("cannot render table {}", payload.table),
+                format!(
+                    "{} services and {instances} entries are more than the built-in registry takes ({SERVICES_MAX} services, {INSTANCES_MAX} instances)",
+                    payload.candidates.len()
+                ),
+            )
+            .hint("does the keyword match more containers than meant?"));
+        }
+        let same_table = matches!(&self.saved, Some((table, _)) if *table == payload.table);
+        if !same_table {
+            let state = self.memory.load(&payload.table)?;
+            self.saved = Some((payload.table.clone(), state));
+        }
+        let empty = State::default();
+        let stored = self.saved.as_ref().map_or(&empty, |(_, state)| state);
+        let merged = merge(stored, payload);
+        let rendered = template::render(&self.base, &merged.services);
+        let mut left_out = merged.left_out;
+        left_out.extend(rendered.left_out);
+        self.tell(left_out);
+        self.keep(&payload.table, merged.state);
+        Ok(rendered.text)
+    }
+
+    fn is_remote(&self) -> bool {
+        false
+    }
+}
+
+/// Puts a payload and the stored services together.
+///
+/// Settings come from the candidate, else from the store; an instance's address from the candidate,
+/// else from `running`, else from the store. A stored service without a running container is
+/// forgotten. A candidate without instances is rendered (it answers 503) but not stored. Order: the
+/// candidates' own, then services known only from the store, by name.
+pub fn merge(stored: &State, payload: &Payload) -> Merged {
+    let mut left_out = Vec::new();
+    let mut running: HashMap<&str, BTreeMap<&str, &str>> = HashMap::new();
+    for entry in &payload.running {
+        running
+            .entry(&entry.service_name)
+            .or_default()
+            .insert(&entry.id, &entry.ip);
+    }
+    let known: HashMap<&str, &Candidate> = stored
+        .services
+        .iter()
+        .map(|service| (service.service_name.as_str(), service))
+        .collect();
+
+    let mut order: Vec<Candidate> = Vec::with_capacity(payload.candidates.len());
+    let mut places: HashMap<&str, usize> = HashMap::with_capacity(payload.candidates.len());
+    for candidate in &payload.candidates {
+        if let Some(&place) = places.get(candidate.service_name.as_str()) {
+            order[place]
+                .containers
+                .extend(candidate.containers.iter().cloned());
+            continue;
+        }
+        if let Some(why) = template::fault(&settings(candidate)) {
+            left_out.push(LeftOut {
+                service: candidate.service_name.clone(),
+                why,
+            });
+            continue;
+        }
+        places.insert(&candidate.service_name, order.len());
+        order.push(candidate.clone());
+    }
+    let mut forgotten_no_more: Vec<&Candidate> = stored
+        .services
+        .iter()
+        .filter(|service| !places.contains_key(service.service_name.as_str()))
+        .filter(|service| running.contains_key(service.service_name.as_str()))
+        .filter(|service| template::fault(&settings(service)).is_none())
+        .collect();
+    forgotten_no_more.sort_by(|a, b| a.service_name.cmp(&b.service_name));
+    order.extend(forgotten_no_more.into_iter().map(|service| Candidate {
+        containers: Vec::new(),
+        ..service.clone()
+    }));
+
+    let mut state = State::default();
+    let mut services = Vec::with_capacity(order.len());
+    for candidate in order {
+        let name = candidate.service_name.as_str();
+        let stored_ip = |id: &str| {
+            known
+                .get(name)
+                .and_then(|service| service.containers.iter().find(|stored| stored.id == id))
+                .map(|stored| stored.ip.as_str())
+        };
+        let mut addresses: BTreeMap<&str, &str> = BTreeMap::new();
+        for (&id, &ip) in running.get(name).into_iter().flatten() {
+            let ip = if ip.is_empty() { stored_ip(id) } else { Some(ip) };
+            addresses.insert(id, ip.unwrap_or_default());
+        }
+        for instance in &candidate.containers {
+            addresses.insert(&instance.id, &instance.ip);
+        }
+        let mut service = settings(&candidate);
+        let mut containers = Vec::with_capacity(addresses.len());
+        for (id, ip) in addresses {
+            match ip.parse::<IpAddr>() {
+                Ok(address) if !address.is_unspecified() && template::is_server_name(id) => {
+                    service.servers.push(Server {
+                        id: id.to_owned(),
+                        ip: address,
+                    });
+                    containers.push(Instance {
+                        id: id.to_owned(),
+                        ip: ip.to_owned(),
+                    });
+                }
+                _ => left_out.push(LeftOut {
+                    service: name.to_owned(),
+                    why: format!("container {id:?} has no usable address: {ip:?}"),
+                }),
+            }
+        }
+        services.push(service);
+        if !containers.is_empty() {
+            state.services.push(Candidate {
+                containers,
+                ..candidate
+            });
+        }
+    }
+    state
+        .services
+        .sort_by(|a, b| a.service_name.cmp(&b.service_name));
+    let mut seen = HashSet::new();
+    left_out.retain(|entry| seen.insert((entry.service.clone(), entry.why.clone())));
+    Merged {
+        state,
+        services,
+        left_out,
+    }
+}
+
+/// A candidate's settings, without its instances.
+fn settings(candidate: &Candidate) -> Service {
+    Service {
+        name: candidate.service_name.clone(),
+        mode: candidate.config_mode,
+        patterns: candidate.patterns().map(str::to_owned).collect(),
+        port: candidate.port,
+        cookie: candidate
+            .cookie
+            .clone()
+            .filter(|cookie| !cookie.is_empty()),
+        servers: Vec::new(),
+    }
+}

@@ -1,11 +1,132 @@
-//! registry/mod
-/// answer
+//! The contract with a registry: a payload in, the text of haproxy.cfg out.
+//!
+//! Two registries keep it: [`cosmos`] (the remote one) and [`embedded`] (in our own process). Field
+//! names on the wire are Cosmos's and stand here only, in serde attributes. Rules: facts/cosmos.md,
+//! sections 1 and 4. It must not know Docker or HAProxy's state.
+
 pub mod answer;
-/// cosmos
 pub mod cosmos;
-/// embedded
 pub mod embedded;
-/// store
 pub mod store;
-/// template
 pub mod template;
+#[cfg(test)]
+pub(crate) mod expected;
+#[cfg(test)]
+pub(crate) mod haproxy_check;
+
+use std::cmp::{Ordering, Reverse};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// How requests are told apart: by host name or by the first part of the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// By the `Host` header.
+    #[default]
+    Host,
+    /// By a prefix of the path.
+    Path,
+}
+
+/// What a registry gets: everything that is routed on this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// Name of the table that keeps the services.
+    pub table: String,
+    /// Every instance that runs, truthful and complete, those of other hosts included.
+    pub running: Vec<Running>,
+    /// Every service of this host, one entry each.
+    pub candidates: Vec<Candidate>,
+}
+
+/// One running instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The service it belongs to.
+    #[serde(rename = "serviceName")]
+    pub service_name: String,
+    /// The container's id, 12 hex digits (more on a clash).
+    pub id: String,
+    /// Its address, IPv4 or IPv6, without brackets.
+    pub ip: String,
+}
+
+/// One service as this host wants it routed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The service's name.
+    #[serde(rename = "serviceName")]
+    pub service_name: String,
+    /// The port of every instance, 1 to 65535.
+    pub port: u16,
+    /// How requests for it are recognised.
+    #[serde(rename = "configMode", default)]
+    pub config_mode: Mode,
+    /// Host names, or path prefixes without a leading `/`; joined by one blank.
+    pub predicate: String,
+    /// Name of the cookie for sticky sessions; left out on the wire when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
+    /// The instances on this host.
+    #[serde(default)]
+    pub containers: Vec<Instance>,
+}
+
+/// One instance of a candidate. The order of the fields is that of the wire: Cosmos takes an `ip`
+/// before the `id` for another container (facts/cosmos.md, bug 5).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Instance {
+    /// The container's id, 12 hex digits (more on a clash).
+    pub id: String,
+    /// Its address, IPv4 or IPv6, without brackets.
+    pub ip: String,
+}
+
+/// Whoever turns a payload into a config.
+pub trait Registry {
+    /// The full text of haproxy.cfg for this payload, with a final newline, without fingerprint.
+    ///
+    /// # Errors
+    /// Nothing may be changed then: the running config stands.
+    fn config(&mut self, payload: &Payload) -> Result<String>;
+
+    /// Whether asking costs somebody something, so that the same is not asked twice.
+    fn is_remote(&self) -> bool;
+}
+
+impl Candidate {
+    /// The patterns of the predicate one by one.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.predicate.split_ascii_whitespace()
+    }
+}
+
+/// Brings a payload into the one order that the same services always have: host rules first, then
+/// path rules with the longest predicate first, then by name; containers and `running` by id. First
+/// match wins in HAProxy, so `api/v2` must stand before `api`.
+pub fn sort(payload: &mut Payload) {
+    payload.candidates.sort_by(in_order);
+    for candidate in &mut payload.candidates {
+        candidate.containers.sort();
+    }
+    payload
+        .running
+        .sort_by(|a, b| (&a.service_name, &a.id, &a.ip).cmp(&(&b.service_name, &b.id, &b.ip)));
+}
+
+/// The order of two candidates in a payload; see [`sort`].
+pub fn in_order(a: &Candidate, b: &Candidate) -> Ordering {
+    let key = |candidate: &Candidate| {
+        let longest = match candidate.config_mode {
+            Mode::Host => 0,
+            Mode::Path => candidate.patterns().map(str::len).max().unwrap_or(0),
+        };
+        (candidate.config_mode, Reverse(longest))
+    };
+    key(a)
+        .cmp(&key(b))
+        .then_with(|| a.service_name.cmp(&b.service_name))
+}

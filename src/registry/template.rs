@@ -1,1 +1,804 @@
-//! registry/template
+//! Services -> the full text of haproxy.cfg. Pure: the only place that writes HAProxy syntax.
+//!
+//! Rules from facts/haproxy.md, section 3 and recommendations (c) and (d); accepted without a
+//! warning by HAProxy 2.4 to 3.4. Values from containers are checked once more here, stand in single
+//! quotes (inside which HAProxy interprets nothing), and every generated name has a prefix.
+//! Same services, same bytes.
+//!
+//! Order of the rules, since the first match wins: exact host names in the services' order, then
+//! wildcards (longest first), then path prefixes (longest first).
+
+use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use super::Mode;
+use crate::config::{ACL_PREFIX, BACKEND_PREFIX, Config, RULES_MARK, Section};
+
+/// Patterns on one acl line. HAProxy takes 64 words a line, so the 61st pattern of an acl would
+/// make it refuse the whole file; the next line of the same acl is an OR.
+const PATTERNS_PER_LINE_MAX: usize = 50;
+
+/// Longest service name, as in facts/haproxy.md (c).
+const NAME_BYTES_MAX: usize = 63;
+
+/// Longest cookie name, as in facts/haproxy.md (c).
+const COOKIE_BYTES_MAX: usize = 64;
+
+/// Everything up to the rules when the operator gives no base of his own.
+///
+/// No user, group, chroot, daemon, pidfile or socket: the same text runs as root on a host and as
+/// uid 99 in the official image. `maxconn` needs twice as many descriptors, and more than the hard
+/// limit allows ends HAProxy at its start although `haproxy -c` says nothing; 2,000 fits into the
+/// smallest usual hard limit (4,096). Old workers are bounded by time (`hard-stop-after`) and by
+/// number (`mworker-max-reloads`). A request is tried again only where it may be sent twice;
+/// connections that failed before a byte went out are always tried again.
+const BUILT_IN: &str = "\
+# Written by cosmonaut; changes made here are overwritten. Own settings: --base PATH.
+global
+    log stdout format raw local0 info
+    maxconn 2000
+    hard-stop-after 60s
+    mworker-max-reloads 20
+{socket}
+defaults
+    mode http
+    log global
+    option httplog
+    option dontlognull
+    option forwardfor
+    option redispatch 1
+    retries 3
+    retry-on conn-failure empty-response
+    timeout connect 1s
+    timeout client 30s
+    timeout server 30s
+    timeout http-request 10s
+    timeout http-keep-alive 10s
+    timeout queue 5s
+    timeout check 1s
+    timeout tunnel 1h
+    default-server inter 2s fastinter 500ms downinter 1s fall 2 rise 1
+.if version_atleast(2.5)
+    option idle-close-on-response
+.endif
+
+frontend http_in
+    bind :80
+    http-request disable-l7-retry if !{ method GET HEAD OPTIONS }
+";
+
+/// One service as the template needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Host names or path prefixes.
+    pub mode: Mode,
+    /// The patterns; `*.x` in host mode is any name below `x`; path prefixes without leading `/`.
+    pub patterns: Vec<String>,
+    /// The port of every server.
+    pub port: u16,
+    /// The cookie for sticky sessions.
+    pub cookie: Option<String>,
+    /// Its instances; none is fine, the service then answers 503.
+    pub servers: Vec<Server>,
+}
+
+/// One instance of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// The container's id: the server's name and the value of its cookie.
+    pub id: String,
+    /// Its address.
+    pub ip: IpAddr,
+}
+
+/// A service that is not in the config, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The service's name as it was given.
+    pub service: String,
+    /// The reason, for the operator.
+    pub why: String,
+}
+
+/// A rendered config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text of haproxy.cfg, with a final newline.
+    pub text: String,
+    /// Services that could not be written into it.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// What stands around the generated rules: global, defaults and the frontend.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// Up to the end of the last frontend.
+    head: String,
+    /// What the base has after its last frontend.
+    tail: String,
+    /// Names of proxies that a generated backend must not take.
+    proxies: HashSet<String>,
+    /// Names of acls in the last frontend that a generated acl must not take.
+    acls: HashSet<String>,
+    /// Whether the defaults that hold at the end of the base are already HTTP.
+    http_defaults: bool,
+}
+
+impl Base {
+    /// The base that comes with the program, with a runtime socket at that path if one is given.
+    ///
+    /// # Errors
+    /// The reason why the path cannot stand in a config.
+    pub fn built_in(socket: Option<&str>) -> Result<Base, String> {
+        let socket = match socket {
+            None => String::new(),
+            Some(path) if path.is_empty() || path.contains(|c: char| c == '\'' || c.is_control()) => {
+                return Err(format!(
+                    "{path:?} cannot be the path of a runtime socket: it is empty or holds a quote or a control character"
+                ));
+            }
+            Some(path) => format!(
+                "    stats socket '{path}' mode 660 level admin expose-fd listeners\n    stats timeout 30s\n"
+            ),
+        };
+        Base::new(&BUILT_IN.replace("{socket}\n", &format!("{socket}\n")))
+    }
+
+    /// The operator's own base: rules go to the end of its last frontend, backends behind it all.
+    ///
+    /// # Errors
+    /// The reason why rules cannot be added to it, with the line to look at.
+    pub fn new(text: &str) -> Result<Base, String> {
+        if text.starts_with('\u{feff}') {
+            return Err("it begins with a byte order mark, which HAProxy refuses".into());
+        }
+        if text.contains('\0') {
+            return Err("it holds a NUL byte, which HAProxy refuses".into());
+        }
+        let mut text = text.to_owned();
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        let config = Config::parse(&text);
+        let is_proxy =
+            |section: &Section<'_>| matches!(section.keyword(), "frontend" | "backend" | "listen");
+        let Some(last) = config.sections().filter(is_proxy).next_back() else {
+            return Err(
+                "it has no frontend; the rules of the services go to the end of its last frontend"
+                    .into(),
+            );
+        };
+        if last.keyword() != "frontend" {
+            return Err(format!(
+                "its last proxy is `{} {}` (line {}); the last one must be the frontend that takes the rules of the services, so move that frontend to the end",
+                last.keyword(),
+                last.name(),
+                last.header().number,
+            ));
+        }
+        if !is_http(&config, &last) {
+            return Err(format!(
+                "its last frontend, `{}` (line {}), is not in `mode http`; requests can only be told apart by host or path in HTTP mode",
+                last.name(),
+                last.header().number,
+            ));
+        }
+        let http_defaults = config
+            .sections()
+            .filter(|section| section.keyword() == "defaults")
+            .next_back()
+            .is_some_and(|defaults| mode_of(&defaults) == Some("http"));
+        let split = last.end_of_own_lines();
+        Ok(Base {
+            head: text[..split].to_owned(),
+            tail: text[split..].to_owned(),
+            proxies: config
+                .sections()
+                .filter(is_proxy)
+                .map(|section| section.name().to_owned())
+                .collect(),
+            acls: last
+                .lines()
+                .filter(|line| line.keyword() == "acl")
+                .map(|line| line.word(1).to_owned())
+                .collect(),
+            http_defaults,
+        })
+    }
+}
+
+fn mode_of<'c>(section: &Section<'c>) -> Option<&'c str> {
+    section
+        .lines()
+        .filter(|line| line.keyword() == "mode")
+        .last()
+        .map(|line| line.word(1))
+}
+
+/// Whether a frontend is in HTTP mode: by itself, by the defaults it names, or by those before it.
+fn is_http(config: &Config<'_>, frontend: &Section<'_>) -> bool {
+    if let Some(mode) = mode_of(frontend) {
+        return mode == "http";
+    }
+    let header = frontend.header();
+    let from = (header.word(2) == "from").then(|| header.word(3));
+    config
+        .sections()
+        .filter(|section| {
+            section.keyword() == "defaults"
+                && match from {
+                    Some(name) => section.name() == name,
+                    None => section.bytes().start < frontend.bytes().start,
+                }
+        })
+        .next_back()
+        .is_some_and(|defaults| mode_of(&defaults) == Some("http"))
+}
+
+/// Writes the config: the base, one set of rules and one backend per service.
+///
+/// A service that cannot be written (a value outside the grammar, a name that the base or another
+/// service has taken) is left out with its reason and never harms the others.
+pub fn render(base: &Base, services: &[Service]) -> Rendered {
+    let mut left_out = Vec::new();
+    let mut names = HashSet::new();
+    let mut good = Vec::with_capacity(services.len());
+    for service in services {
+        let fault = fault(service).or_else(|| clash(base, service)).or_else(|| {
+            (!names.insert(service.name.as_str())).then(|| "it is there twice".to_owned())
+        });
+        match fault {
+            None => good.push(service),
+            Some(why) => left_out.push(LeftOut {
+                service: service.name.clone(),
+                why,
+            }),
+        }
+    }
+    let servers: usize = good.iter().map(|service| service.servers.len()).sum();
+    let mut text = String::with_capacity(
+        base.head.len() + base.tail.len() + good.len() * 256 + servers * 64 + 64,
+    );
+    text.push_str(&base.head);
+    text.push_str("    ");
+    text.push_str(RULES_MARK);
+    text.push('\n');
+    push_rules(&mut text, &good);
+    text.push_str(&base.tail);
+    for service in &good {
+        push_backend(&mut text, service, base.http_defaults);
+    }
+    Rendered { text, left_out }
+}
+
+/// Why a service cannot be written, by the grammar of facts/haproxy.md (c).
+pub fn fault(service: &Service) -> Option<String> {
+    let name = &service.name;
+    if !is_service_name(name) {
+        return Some(format!(
+            "{name:?} is no service name: 1 to {NAME_BYTES_MAX} letters, digits, `_`, `.`, `-`, a letter or digit first"
+        ));
+    }
+    if let Some(cookie) = &service.cookie
+        && !is_cookie_name(cookie)
+    {
+        return Some(format!(
+            "{cookie:?} is no cookie name: 1 to {COOKIE_BYTES_MAX} letters, digits, `_`, `.`, `-`"
+        ));
+    }
+    if service.port == 0 {
+        return Some("port 0 is no port: 1 to 65535".to_owned());
+    }
+    if service.patterns.is_empty() {
+        return Some("it has no predicate".to_owned());
+    }
+    for pattern in &service.patterns {
+        let (good, what) = match service.mode {
+            Mode::Host => (is_host_pattern(pattern), "host name"),
+            Mode::Path => (is_path_pattern(pattern), "path prefix"),
+        };
+        if !good {
+            return Some(format!("{pattern:?} is no {what} to route by"));
+        }
+    }
+    let mut ids = HashSet::new();
+    for server in &service.servers {
+        if !is_server_name(&server.id) {
+            return Some(format!("{:?} is no container id", server.id));
+        }
+        if !ids.insert(&server.id) {
+            return Some(format!("container {} is there twice", server.id));
+        }
+        if server.ip.is_unspecified() || server.ip.is_multicast() {
+            return Some(format!("{} is no container's address", server.ip));
+        }
+    }
+    None
+}
+
+fn clash(base: &Base, service: &Service) -> Option<String> {
+    let backend = format!("{BACKEND_PREFIX}{}", service.name);
+    let acl = format!("{ACL_PREFIX}{}", service.name);
+    if base.proxies.contains(&backend) {
+        return Some(format!("the base already has a proxy named {backend}"));
+    }
+    let own = format!("{acl}:");
+    if base.acls.contains(&acl) || base.acls.iter().any(|taken| taken.starts_with(&own)) {
+        return Some(format!("the base's frontend already has an acl named {acl}"));
+    }
+    None
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)
+}
+
+fn is_service_name(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX
+        && name.bytes().all(is_token)
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+}
+
+fn is_cookie_name(name: &str) -> bool {
+    (1..=COOKIE_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_token)
+}
+
+/// A server's name is a container id, or whatever name another host's DNS gives; no more than what
+/// HAProxy's names and its command line allow.
+pub(super) fn is_server_name(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|byte| is_token(byte) || byte == b':')
+}
+
+fn is_host_pattern(pattern: &str) -> bool {
+    let name = pattern.strip_prefix("*.").unwrap_or(pattern);
+    (1..=253).contains(&name.len())
+        && !name.starts_with('-')
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+        })
+}
+
+fn is_path_pattern(pattern: &str) -> bool {
+    let path = pattern.strip_suffix('/').unwrap_or(pattern);
+    !path.is_empty()
+        && !path.starts_with('-')
+        && path
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._~!$&()*+=:@%/-".contains(&byte))
+        && path
+            .split('/')
+            .all(|segment| !matches!(segment, "" | "." | ".."))
+}
+
+/// A condition that sends requests to one service.
+struct Rule<'s> {
+    service: &'s Service,
+    /// Exact host names, one wildcard, or one path prefix.
+    patterns: Vec<&'s str>,
+    kind: Kind,
+    /// Told apart from the service's other rules by this number; 0 stands for no suffix.
+    number: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Exact,
+    Wildcard,
+    Path,
+}
+
+impl Rule<'_> {
+    fn acl(&self) -> String {
+        let name = &self.service.name;
+        match self.number {
+            0 => format!("{ACL_PREFIX}{name}"),
+            // A colon cannot be part of a service's name, so this is nobody else's acl.
+            number => format!("{ACL_PREFIX}{name}:{number}"),
+        }
+    }
+}
+
+fn push_rules(text: &mut String, services: &[&Service]) {
+    let mut rules: Vec<_> = services.iter().flat_map(|service| rules_of(service)).collect();
+    // Stable: equal ones stay in the services' order.
+    rules.sort_by_key(|rule| {
+        let length = match rule.kind {
+            Kind::Exact => 0,
+            Kind::Wildcard | Kind::Path => rule.patterns.first().map_or(0, |pattern| pattern.len()),
+        };
+        (rule.kind, Reverse(length))
+    });
+    for rule in rules {
+        let acl = rule.acl();
+        match rule.kind {
+            Kind::Exact => {
+                for patterns in rule.patterns.chunks(PATTERNS_PER_LINE_MAX) {
+                    push(text, format_args!("    acl {acl} hdr(host),field(1,:) -i"));
+                    for pattern in patterns {
+                        push(text, format_args!(" '{pattern}'"));
+                    }
+                    text.push('\n');
+                }
+            }
+            Kind::Wildcard => {
+                for pattern in rule.patterns {
+                    push(
+                        text,
+                        format_args!("    acl {acl} hdr(host),field(1,:) -i -m end '{pattern}'\n"),
+                    );
+                }
+            }
+            // `path` and not `url`: over HTTP/2 and in absolute form the URL begins with the
+            // scheme. Equal or with a slash behind it: `/api` is not `/apis`.
+            Kind::Path => {
+                for pattern in rule.patterns {
+                    push(
+                        text,
+                        format_args!(
+                            "    acl {acl} path '/{pattern}'\n    acl {acl} path_beg '/{pattern}/'\n"
+                        ),
+                    );
+                }
+            }
+        }
+        push(
+            text,
+            format_args!(
+                "    use_backend {BACKEND_PREFIX}{} if {acl}\n",
+                rule.service.name
+            ),
+        );
+    }
+}
+
+/// The exact names of a service are one rule; each wildcard and each path prefix is one of its own,
+/// so that the longest of all services can stand first.
+fn rules_of(service: &Service) -> Vec<Rule<'_>> {
+    let mut exact = Vec::new();
+    let mut single = Vec::new();
+    for pattern in &service.patterns {
+        match (service.mode, pattern.strip_prefix('*')) {
+            (Mode::Host, None) => exact.push(pattern.as_str()),
+            (Mode::Host, Some(suffix)) => single.push((Kind::Wildcard, suffix)),
+            (Mode::Path, _) => {
+                single.push((Kind::Path, pattern.strip_suffix('/').unwrap_or(pattern)));
+            }
+        }
+    }
+    let mut rules = Vec::with_capacity(1 + single.len());
+    if !exact.is_empty() {
+        rules.push((Kind::Exact, exact));
+    }
+    rules.extend(
+        single
+            .into_iter()
+            .map(|(kind, pattern)| (kind, vec![pattern])),
+    );
+    rules
+        .into_iter()
+        .enumerate()
+        .map(|(number, (kind, patterns))| Rule {
+            service,
+            patterns,
+            kind,
+            number,
+        })
+        .collect()
+}
+
+fn push_backend(text: &mut String, service: &Service, http_defaults: bool) {
+    push(
+        text,
+        format_args!("\nbackend {BACKEND_PREFIX}{}\n", service.name),
+    );
+    if !http_defaults {
+        text.push_str("    mode http\n");
+    }
+    text.push_str("    balance roundrobin\n");
+    if let Some(cookie) = &service.cookie {
+        push_sticky(text, cookie);
+    }
+    for server in &service.servers {
+        let (id, port) = (&server.id, service.port);
+        match server.ip {
+            IpAddr::V4(ip) => push(text, format_args!("    server {id} {ip}:{port} check")),
+            IpAddr::V6(ip) => push(text, format_args!("    server {id} [{ip}]:{port} check")),
+        }
+        if service.cookie.is_some() {
+            push(text, format_args!(" cookie {id}"));
+        }
+        text.push('\n');
+    }
+}
+
+/// Sticky sessions that hold whether or not the application sets the cookie itself.
+///
+/// `prefix` alone is sticky only when the application sets that very cookie. `insert` needs no
+/// help, but takes a cookie of that name away from the application that has one (`JSESSIONID`), and
+/// with it everybody's session. So: `prefix`, which leaves the application's value alone, and where
+/// the application sent no cookie we add one, which HAProxy then prefixes like the application's
+/// own. A client whose server is gone gets its old value for the new server, so that a session
+/// shared between instances survives. The added value may be taken for a session id by an
+/// application, so nobody must be able to guess it: a hash of a random UUID.
+/// `srv_name`, `strcmp`, `uuid`, `sha1`, `regsub` exist in all of 2.4 to 3.4.
+fn push_sticky(text: &mut String, cookie: &str) {
+    push(
+        text,
+        format_args!(
+            "    cookie {cookie} prefix nocache
+    http-request set-var(txn.cookie) req.cook({cookie}),regsub([^~]*~,)
+    http-request set-var(txn.cookie_server) req.cook({cookie}),field(1,~)
+    http-response set-var(txn.server) srv_name
+    acl cookie_set res.cook({cookie}) -m found
+    acl cookie_known var(txn.cookie) -m found
+    acl cookie_right var(txn.cookie_server),strcmp(txn.server) 0
+    http-response add-header Set-Cookie '{cookie}=%[uuid(),sha1,hex]; path=/' if !cookie_set !cookie_known
+    http-response add-header Set-Cookie '{cookie}=%[var(txn.cookie)]; path=/' if !cookie_set cookie_known !cookie_right
+"
+        ),
+    );
+}
+
+/// Writing to a String cannot fail.
+fn push(text: &mut String, args: std::fmt::Arguments<'_>) {
+    let _ = text.write_fmt(args);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::registry::expected::assert_file;
+    use crate::registry::haproxy_check::assert_accepted;
+
+    fn service(name: &str, mode: Mode, patterns: &[&str]) -> Service {
+        Service {
+            name: name.to_owned(),
+            mode,
+            patterns: patterns.iter().map(|&pattern| pattern.to_owned()).collect(),
+            port: 8080,
+            cookie: None,
+            servers: vec![Server {
+                id: "0123456789ab".to_owned(),
+                ip: IpAddr::from([10, 0, 0, 1]),
+            }],
+        }
+    }
+
+    fn built_in() -> Base {
+        Base::built_in(None).expect("the built-in base is good")
+    }
+
+    /// The rules and backends of a rendered text, without the base.
+    fn generated(text: &str) -> &str {
+        let at = text.find(RULES_MARK).expect("the mark is there");
+        &text[at + RULES_MARK.len() + 1..]
+    }
+
+    #[test]
+    fn rules_and_backends_of_every_kind() {
+        let mut shop = service("shop", Mode::Host, &["shop.example.com", "*.shop.example.com"]);
+        shop.cookie = Some("JSESSIONID".to_owned());
+        shop.servers.push(Server {
+            id: "89abcdef0123".to_owned(),
+            ip: "fd00::2".parse().expect("an address"),
+        });
+        let mut out = service("out", Mode::Host, &["out.example.com"]);
+        out.servers.clear();
+        let services = [
+            service("any", Mode::Host, &["*.example.com"]),
+            shop,
+            out,
+            service("api", Mode::Path, &["api", "b/"]),
+            service("v2", Mode::Path, &["api/v2"]),
+        ];
+        let rendered = render(&built_in(), &services);
+        assert_eq!(rendered.left_out, []);
+        assert_file("every-kind.cfg", generated(&rendered.text));
+        assert_accepted(&rendered.text);
+        assert_eq!(
+            Config::parse(&rendered.text).services(),
+            ["shop", "out", "any", "v2", "api"]
+        );
+    }
+
+    #[test]
+    fn no_services_and_a_socket_are_accepted() {
+        assert_accepted(&render(&built_in(), &[]).text);
+        let base = Base::built_in(Some("/run/haproxy/admin.sock")).expect("a good path");
+        let text = render(&base, &[]).text;
+        assert!(text.contains(
+            "\n    stats socket '/run/haproxy/admin.sock' mode 660 level admin expose-fd listeners\n"
+        ));
+        assert_accepted(&text);
+        assert!(Base::built_in(Some("/run/it's")).is_err());
+        assert!(Base::built_in(Some("/run/a\nb")).is_err());
+    }
+
+    /// `inputs.jsonl` holds values with the verdict that a validator should give; what the template
+    /// lets through is accepted by HAProxy word for word, what it refuses harms nobody.
+    #[test]
+    fn measured_inputs_are_accepted_or_left_out() {
+        let mut cases = 0;
+        for line in include_str!("../../tests/data/registry/inputs.jsonl").lines() {
+            let case: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
+            let text = |key: &str| case[key].as_str().unwrap_or_default().to_owned();
+            let (field, value, verdict) = (text("field"), text("value"), text("verdict"));
+            let mut asked = service("web", Mode::Host, &["web.example.com"]);
+            match field.as_str() {
+                "SERVICE_NAME" => asked.name = value.clone(),
+                "COOKIE" if !value.is_empty() => asked.cookie = Some(value.clone()),
+                "PREDICATE" => {
+                    if text("mode") == "path" {
+                        asked.mode = Mode::Path;
+                    }
+                    // As the description splits it; control characters it refuses at once.
+                    asked.patterns = match value.contains(char::is_control) {
+                        true => vec![value.clone()],
+                        false => value
+                            .split([' ', ','])
+                            .filter(|pattern| !pattern.is_empty())
+                            .map(|pattern| pattern.trim_start_matches('/').to_owned())
+                            .collect(),
+                    };
+                }
+                _ => continue,
+            }
+            cases += 1;
+            let rendered = render(&built_in(), std::slice::from_ref(&asked));
+            if verdict.starts_with("accept") {
+                assert_eq!(rendered.left_out, [], "{field} {value:?}");
+                assert_accepted(&rendered.text);
+            } else if !rendered.left_out.is_empty() {
+                assert_eq!(rendered.text, render(&built_in(), &[]).text, "{value:?}");
+            } else {
+                // Refused by the description for another reason; still nothing but one service.
+                assert_accepted(&rendered.text);
+                assert_eq!(Config::parse(&rendered.text).services().len(), 1, "{value:?}");
+            }
+        }
+        assert!(cases > 30, "{cases} cases");
+    }
+
+    /// Every character and every pair from the nastiest part of the grammar, in every field: the
+    /// text parses back to exactly the lines that were asked for.
+    #[test]
+    fn hostile_but_valid_values_stay_values() {
+        let nasty: Vec<char> = "aZ0._~!$&()*+=:@%-".chars().collect();
+        let mut patterns = Vec::new();
+        for &first in &nasty {
+            for &second in &nasty {
+                for pattern in [format!("{first}{second}"), format!("x/{first}{second}/y")] {
+                    if is_path_pattern(&pattern) {
+                        patterns.push(pattern);
+                    }
+                }
+            }
+        }
+        assert!(patterns.len() > 500);
+        let services: Vec<_> = patterns
+            .chunks(40)
+            .enumerate()
+            .map(|(index, patterns)| {
+                let patterns: Vec<_> = patterns.iter().map(String::as_str).collect();
+                service(&format!("s.-_{index}"), Mode::Path, &patterns)
+            })
+            .collect();
+        let rendered = render(&built_in(), &services);
+        assert_eq!(rendered.left_out, []);
+        assert_accepted(&rendered.text);
+        let config = Config::parse(&rendered.text);
+        let mut found: Vec<_> = config
+            .lines()
+            .filter(|line| line.keyword() == "acl" && line.word(2) == "path")
+            .map(|line| {
+                assert_eq!(line.words.len(), 4, "{}", line.text);
+                line.word(3).trim_start_matches('/').to_owned()
+            })
+            .collect();
+        found.sort();
+        patterns.sort();
+        assert_eq!(found, patterns);
+    }
+
+    #[test]
+    fn more_patterns_than_a_line_takes() {
+        let names: Vec<_> = (0..200).map(|n| format!("n{n}.example.com")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let rendered = render(&built_in(), &[service("many", Mode::Host, &names)]);
+        assert_accepted(&rendered.text);
+        assert_eq!(rendered.text.matches("    acl is_many ").count(), 4);
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_written_is_left_out_alone() {
+        let good = service("web", Mode::Host, &["web.example.com"]);
+        let mut port = good.clone();
+        port.port = 0;
+        let mut double = good.clone();
+        double.servers.push(double.servers[0].clone());
+        let mut wildcard = good.clone();
+        wildcard.servers[0].ip = IpAddr::from([0, 0, 0, 0]);
+        let bad = [
+            service("web", Mode::Host, &["other.example.com"]),
+            service("a b", Mode::Host, &["a.example.com"]),
+            service("a", Mode::Host, &[]),
+            service("b", Mode::Host, &["x'y"]),
+            service("c", Mode::Path, &["a//b"]),
+            service("d", Mode::Path, &["../b"]),
+            service("e", Mode::Path, &["-f"]),
+            service("f", Mode::Host, &["-i"]),
+            service("g", Mode::Host, &["a..b"]),
+            service("h", Mode::Host, &["*"]),
+            port,
+            double,
+            wildcard,
+        ];
+        for bad in bad {
+            let rendered = render(&built_in(), &[good.clone(), bad.clone()]);
+            assert_eq!(rendered.left_out.len(), 1, "{bad:?}");
+            assert_eq!(rendered.text, render(&built_in(), &[good.clone()]).text);
+        }
+    }
+
+    #[test]
+    fn an_operators_base_keeps_every_line_and_takes_the_rules_in_its_last_frontend() {
+        let base = include_str!("../../tests/data/registry/base.cfg");
+        let parsed = Base::new(base).expect("a good base");
+        let services = [
+            service("web", Mode::Host, &["web.example.com"]),
+            service("static", Mode::Host, &["s.example.com"]),
+            service("admin", Mode::Host, &["admin.example.com"]),
+        ];
+        let rendered = render(&parsed, &services);
+        assert_file("base-rendered.cfg", &rendered.text);
+        let why: Vec<_> = rendered.left_out.iter().map(|l| l.why.as_str()).collect();
+        assert_eq!(
+            why,
+            [
+                "the base already has a proxy named be_static",
+                "the base's frontend already has an acl named is_admin"
+            ]
+        );
+        assert_accepted(&rendered.text);
+        assert_eq!(Config::parse(&rendered.text).services(), ["web"]);
+    }
+
+    #[test]
+    fn a_base_without_room_for_rules_is_refused_with_the_reason() {
+        let cases = [
+            ("", "it has no frontend"),
+            ("global\n", "it has no frontend"),
+            ("\u{feff}global\n", "byte order mark"),
+            ("global\0\n", "NUL byte"),
+            (
+                "defaults\n mode http\nfrontend a\n bind :80\nbackend b\n",
+                "its last proxy is `backend b` (line 5)",
+            ),
+            (
+                "defaults\n mode http\nfrontend a\n bind :80\nlisten l\n bind :81\n",
+                "its last proxy is `listen l` (line 5)",
+            ),
+            ("frontend a\n bind :80\n", "`a` (line 1), is not in `mode http`"),
+            (
+                "defaults tcp\n mode tcp\ndefaults\n mode http\nfrontend a from tcp\n bind :80\n",
+                "is not in `mode http`",
+            ),
+        ];
+        for (base, words) in cases {
+            let why = Base::new(base).expect_err(base);
+            assert!(why.contains(words), "{base:?}: {why}");
+        }
+        let no_newline = Base::new("frontend a\n mode http\n bind :80").expect("a good base");
+        let text = render(&no_newline, &[service("web", Mode::Host, &["a.b"])]).text;
+        assert!(text.contains("\n bind :80\n    # cosmonaut: rules\n"), "{text}");
+        assert!(text.contains("backend be_web\n    mode http\n"), "{text}");
+    }
+}

@@ -2,6 +2,7 @@
 //! real HAProxy. One test binary, so that it links once.
 
 mod cli;
+mod command_line;
 mod cosmos;
 mod real;
 mod support;

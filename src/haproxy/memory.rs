@@ -1,0 +1,83 @@
+//! What HAProxy last took, across restarts of ours: `taken.json` and `last-good.cfg` in the state folder.
+//!
+//! Both may be lost or stale at any time without harm: then a reload more is made. A last good config is
+//! only believed if it carries the fingerprint of its own text.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::atomic_file::{self, Durability};
+
+/// Version of the file's shape.
+const VERSION: u32 = 1;
+
+/// What HAProxy last took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Fingerprint of the config.
+    pub fingerprint: String,
+    /// Digest of what the registry was asked for it.
+    pub request: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    config: PathBuf,
+    fingerprint: String,
+    request: String,
+}
+
+/// The two files.
+#[derive(Debug)]
+pub struct Memory {
+    taken: PathBuf,
+    last_good: PathBuf,
+    config: PathBuf,
+}
+
+impl Memory {
+    /// Memory of one config file, kept in the state folder.
+    pub fn new(state_dir: &Path, config: &Path) -> Self {
+        Memory {
+            taken: state_dir.join("taken.json"),
+            last_good: state_dir.join("last-good.cfg"),
+            config: config.to_owned(),
+        }
+    }
+
+    /// What HAProxy last took, if it is known and was for this config file.
+    pub fn taken(&self) -> Option<Taken> {
+        let text = std::fs::read(&self.taken).ok()?;
+        let record: Record = serde_json::from_slice(&text).ok()?;
+        let ours = record.version == VERSION && record.config == self.config;
+        ours.then_some(Taken { fingerprint: record.fingerprint, request: record.request })
+    }
+
+    /// The last config that HAProxy took, with its fingerprint.
+    pub fn last_good(&self) -> Option<(String, String)> {
+        let taken = self.taken()?;
+        let text = super::read_text(&self.last_good)?;
+        super::carries(&text, &taken.fingerprint).then_some((text, taken.fingerprint))
+    }
+
+    /// Remembers that HAProxy took `text`. A failure costs a reload later, so it is only said.
+    pub fn remember(&self, taken: &Taken, text: &str) {
+        let record = Record {
+            version: VERSION,
+            config: self.config.clone(),
+            fingerprint: taken.fingerprint.clone(),
+            request: taken.request.clone(),
+        };
+        let written = serde_json::to_vec(&record)
+            .map_err(|e| crate::error::Error::new("cannot write down what HAProxy took", e))
+            .and_then(|bytes| {
+                atomic_file::replace_with(&self.last_good, text.as_bytes(), Durability::Kernel)?;
+                atomic_file::replace_with(&self.taken, &bytes, Durability::Kernel)
+            });
+        if let Err(error) = written {
+            log::warn!("{error}; the next start will reload HAProxy once more");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Who is at work in the state folder: a lock held for one pass, and one held for the life of `watch`.
+//!
+//! `sync` and `watch` never interleave: both take the pass lock. Only one `watch` runs: it holds the watch
+//! lock as long as it lives. The kernel frees both when their holder dies, however it dies; the files stay,
+//! each with the pid of its last holder in it.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+
+/// File of the lock that a pass holds.
+pub const PASS: &str = "pass.lock";
+/// File of the lock that `watch` holds.
+pub const WATCH: &str = "watch.lock";
+
+/// First and longest pause between two tries.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+/// Longest pid that is read back, in bytes.
+const PID_BYTES_MAX: u64 = 20;
+
+/// A lock that is held until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Takes the lock of this name in the state folder, waiting `patience` for another holder to finish.
+///
+/// # Errors
+/// When the folder cannot be written, or somebody else still holds the lock: his pid is in the error,
+/// whose kind is then `Denied`.
+pub fn take(state_dir: &Path, name: &str, patience: Duration) -> Result<Lock> {
+    let path = state_dir.join(name);
+    let tried = || format!("cannot lock {}", path.display());
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|e| Error::new(tried(), e).hint("--state-dir must be a folder that cosmonaut can write"))?;
+    let until = Instant::now() + patience;
+    let mut pause = PAUSES.0;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(e)) => return Err(Error::new(tried(), e)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= until => {
+                let who = holder_in(&mut file).map_or("another cosmonaut".to_owned(), |pid| format!("pid {pid}"));
+                return Err(Error::new(tried(), format!("{who} holds it")).kind(Kind::Denied));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
+        }
+        pause = (pause * 2).min(PAUSES.1);
+    }
+    // The pid is for people; a lock without it is a lock all the same.
+    let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+    Ok(Lock { _file: file })
+}
+
+/// The pid of who holds the lock now, if somebody does.
+pub fn holder(state_dir: &Path, name: &str) -> Option<u32> {
+    let mut file = File::open(state_dir.join(name)).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => holder_in(&mut file),
+        _ => None,
+    }
+}
+
+/// Makes the state folder if it is missing.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_state_dir(path: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(path)
+        .and_then(|()| std::fs::canonicalize(path))
+        .map_err(|e| {
+            Error::new(format!("cannot make the state folder {}", path.display()), e)
+                .hint("--state-dir names a folder that cosmonaut may write; its default needs root")
+        })
+}
+
+fn holder_in(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(PID_BYTES_MAX).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_taker_is_told_who_holds_it() {
+        let dir = std::env::temp_dir().join(format!("cosmonaut-lock-{}", std::process::id()));
+        let dir = make_state_dir(&dir).expect("a folder");
+        assert_eq!(holder(&dir, PASS), None);
+        let held = take(&dir, PASS, Duration::ZERO).expect("free");
+        assert_eq!(holder(&dir, PASS), Some(std::process::id()));
+        let refused = take(&dir, PASS, Duration::from_millis(5)).expect_err("held");
+        assert!(refused.is(Kind::Denied), "{refused}");
+        assert!(refused.to_string().ends_with(&format!("pid {} holds it", std::process::id())), "{refused}");
+        drop(held);
+        take(&dir, PASS, Duration::ZERO).expect("free again");
+        std::fs::remove_dir_all(&dir).expect("removed");
+    }
+}
