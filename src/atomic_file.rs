@@ -138,8 +138,7 @@ impl Staged {
 
     fn write_in_place(&self) -> Result<()> {
         let tried = || format!("cannot write into {}", self.target.display());
-        let bytes =
-            fs::read(&self.path).map_err(|cause| failure(tried(), &self.path, &cause))?;
+        let bytes = fs::read(&self.path).map_err(|cause| failure(tried(), &self.path, &cause))?;
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new().write(true).open(&self.target)?;
             file.write_all(&bytes)?;

@@ -43,7 +43,11 @@ enum Setting {
 
 /// Every setting with its variable and its label.
 const SETTINGS: [(Setting, &str, &str); 5] = [
-    (Setting::ServiceName, "SERVICE_NAME", "cosmonaut.service-name"),
+    (
+        Setting::ServiceName,
+        "SERVICE_NAME",
+        "cosmonaut.service-name",
+    ),
     (Setting::Predicate, "PREDICATE", "cosmonaut.predicate"),
     (Setting::ConfigMode, "CONFIG_MODE", "cosmonaut.config-mode"),
     (Setting::Port, "PORT", "cosmonaut.port"),
@@ -148,7 +152,13 @@ fn describe(
         Some(given) if !given.value.is_empty() => Some(given.checked(cookie)?),
         _ => None,
     };
-    Ok(Description { service: name, mode, patterns, port, cookie })
+    Ok(Description {
+        service: name,
+        mode,
+        patterns,
+        port,
+        cookie,
+    })
 }
 
 impl Given<'_> {
@@ -159,7 +169,9 @@ impl Given<'_> {
             want,
         };
         if let Some(found) = self.value.chars().find(|c| c.is_control()) {
-            return Err(wrong(format!("it holds the control character {found:?}; remove it")));
+            return Err(wrong(format!(
+                "it holds the control character {found:?}; remove it"
+            )));
         }
         check(self.value).map_err(wrong)
     }
@@ -172,7 +184,10 @@ fn given<'a>(
 ) -> Option<Given<'a>> {
     let (_, variable, label) = SETTINGS.iter().find(|(known, ..)| *known == setting)?;
     let last = |all: &'a [(String, String)], wanted: &str| {
-        all.iter().rev().find(|(key, _)| key == wanted).map(|(key, value)| Given { name: key, value })
+        all.iter()
+            .rev()
+            .find(|(key, _)| key == wanted)
+            .map(|(key, value)| Given { name: key, value })
     };
     last(labels, label).or_else(|| last(env, variable))
 }
@@ -206,17 +221,26 @@ fn missing(setting: Setting, env: &[(String, String)], labels: &[(String, String
             (key, own.starts_with("cosmonaut") && looks_like(key, label))
         }))
         .find(|(_, near)| *near);
-    let mut want = format!("set {variable} (or the label {label}), for example {variable}={example}");
+    let mut want =
+        format!("set {variable} (or the label {label}), for example {variable}={example}");
     if let Some((key, _)) = near {
         want = format!("{want}; is {} meant to be it?", shown(key));
     }
-    Problem { variable: variable.to_owned(), value: None, want }
+    Problem {
+        variable: variable.to_owned(),
+        value: None,
+        want,
+    }
 }
 
 /// Whether `found` is `wanted` but for case, punctuation, or up to two slips of the finger.
 fn looks_like(found: &str, wanted: &str) -> bool {
     let bare = |text: &str| -> Vec<u8> {
-        text.bytes().filter(u8::is_ascii_alphanumeric).map(|b| b.to_ascii_lowercase()).take(64).collect()
+        text.bytes()
+            .filter(u8::is_ascii_alphanumeric)
+            .map(|b| b.to_ascii_lowercase())
+            .take(64)
+            .collect()
     };
     let (found, wanted) = (bare(found), bare(wanted));
     edit_distance(&found, &wanted) <= if wanted.len() > 8 { 2 } else { 1 }
@@ -250,9 +274,18 @@ fn service_name(value: &str) -> Result<String, String> {
     let want = format!(
         "want a letter or digit, then letters, digits, `_`, `.` or `-`, {SERVICE_NAME_BYTES_MAX} at most"
     );
-    let first = value.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    let rest = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    if first && rest && value.len() <= SERVICE_NAME_BYTES_MAX { Ok(value.to_owned()) } else { Err(want) }
+    let first = value
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    let rest = value
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if first && rest && value.len() <= SERVICE_NAME_BYTES_MAX {
+        Ok(value.to_owned())
+    } else {
+        Err(want)
+    }
 }
 
 fn config_mode(value: &str) -> Result<Mode, String> {
@@ -271,11 +304,15 @@ fn port(value: &str) -> Result<u16, String> {
 }
 
 fn cookie(value: &str) -> Result<String, String> {
-    let valid = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    let valid = value
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     if valid && value.len() <= COOKIE_BYTES_MAX {
         Ok(value.to_owned())
     } else {
-        Err(format!("want a cookie name of letters, digits, `_`, `.` and `-`, {COOKIE_BYTES_MAX} at most"))
+        Err(format!(
+            "want a cookie name of letters, digits, `_`, `.` and `-`, {COOKIE_BYTES_MAX} at most"
+        ))
     }
 }
 
@@ -297,7 +334,10 @@ fn predicate(mode: Mode, value: &str) -> Result<Vec<String>, String> {
         });
     }
     if patterns.len() > PATTERNS_MAX {
-        return Err(format!("it has {} patterns; {PATTERNS_MAX} at most", patterns.len()));
+        return Err(format!(
+            "it has {} patterns; {PATTERNS_MAX} at most",
+            patterns.len()
+        ));
     }
     Ok(patterns)
 }
@@ -320,7 +360,9 @@ fn host(word: &str) -> Result<String, String> {
         !label.is_empty()
             && label.len() <= LABEL_BYTES_MAX
             && !label.starts_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     };
     if word.len() > HOST_BYTES_MAX || !name.split('.').all(label) {
         return Err(format!(
@@ -347,7 +389,9 @@ fn path(word: &str) -> Result<String, String> {
     let segment = |segment: &str| !matches!(segment, "" | "." | "..");
     let valid = prefix.len() <= PATH_BYTES_MAX
         && !prefix.starts_with('-')
-        && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~!$&()*+=:@%/-".contains(&b))
+        && prefix
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._~!$&()*+=:@%/-".contains(&b))
         && prefix.split('/').all(segment)
         && percent_encoded(prefix);
     if valid {
@@ -363,7 +407,9 @@ fn path(word: &str) -> Result<String, String> {
 /// Whether every `%` begins two hexadecimal digits.
 fn percent_encoded(text: &str) -> bool {
     text.split('%').skip(1).all(|rest| {
-        rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        rest.as_bytes()
+            .get(..2)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     })
 }
 
@@ -379,7 +425,9 @@ mod tests {
     use super::*;
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-        list.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        list.iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn check(env: &[(&str, &str)], labels: &[(&str, &str)], expected: &str) {
@@ -403,9 +451,19 @@ mod tests {
     fn reads_variables_and_labels() {
         let web = ("SERVICE_NAME", "web");
         let host = ("PREDICATE", "Web.Example.com, b.example.com");
-        check(&[web, host], &[], "web Host web.example.com b.example.com port None cookie None");
         check(
-            &[web, ("PREDICATE", "/api/"), ("CONFIG_MODE", "PATH"), ("PORT", "8080"), ("COOKIE", "SRV")],
+            &[web, host],
+            &[],
+            "web Host web.example.com b.example.com port None cookie None",
+        );
+        check(
+            &[
+                web,
+                ("PREDICATE", "/api/"),
+                ("CONFIG_MODE", "PATH"),
+                ("PORT", "8080"),
+                ("COOKIE", "SRV"),
+            ],
             &[],
             "web Path api port Some(8080) cookie Some(\"SRV\")",
         );
@@ -416,7 +474,10 @@ mod tests {
         );
         check(
             &[web, host, ("PORT", "x")],
-            &[("cosmonaut.service-name", "label"), ("cosmonaut.port", "81")],
+            &[
+                ("cosmonaut.service-name", "label"),
+                ("cosmonaut.port", "81"),
+            ],
             "label Host web.example.com b.example.com port Some(81) cookie None",
         );
         check(&[web, host], &[("cosmonaut.enable", "False")], "disabled");
@@ -429,13 +490,26 @@ mod tests {
 
     #[test]
     fn names_what_is_missing_and_the_likely_typo() {
-        let set = "set SERVICE_NAME (or the label cosmonaut.service-name), for example SERVICE_NAME=web";
-        check(&[], &[], &format!("no service: SERVICE_NAME is missing: {set}"));
+        let set =
+            "set SERVICE_NAME (or the label cosmonaut.service-name), for example SERVICE_NAME=web";
+        check(
+            &[],
+            &[],
+            &format!("no service: SERVICE_NAME is missing: {set}"),
+        );
         for (env, labels, near) in [
             (&[("SERVICENAME", "web")][..], &[][..], "SERVICENAME"),
             (&[("SERVICE_NAM", "web")], &[], "SERVICE_NAM"),
-            (&[], &[("cosmonaut.servicename", "web")], "cosmonaut.servicename"),
-            (&[], &[("cosmonaut.service_name", "web")], "cosmonaut.service_name"),
+            (
+                &[],
+                &[("cosmonaut.servicename", "web")],
+                "cosmonaut.servicename",
+            ),
+            (
+                &[],
+                &[("cosmonaut.service_name", "web")],
+                "cosmonaut.service_name",
+            ),
         ] {
             check(
                 env,
@@ -466,27 +540,50 @@ mod tests {
         for line in include_str!("../tests/data/inputs.jsonl").lines() {
             let vector: Vector = serde_json::from_str(line).expect("a vector a line");
             let verdict = match vector.field.as_str() {
-                "SERVICE_NAME" => service_name(&vector.value).is_ok() && !vector.value.contains('\n'),
+                "SERVICE_NAME" => {
+                    service_name(&vector.value).is_ok() && !vector.value.contains('\n')
+                }
                 "COOKIE" => !vector.value.is_empty() && cookie(&vector.value).is_ok(),
                 "PORT" => port(&vector.value).is_ok(),
                 "PREDICATE" => {
-                    let mode = if vector.mode.as_deref() == Some("path") { Mode::Path } else { Mode::Host };
-                    let given = Given { name: "PREDICATE", value: &vector.value };
+                    let mode = if vector.mode.as_deref() == Some("path") {
+                        Mode::Path
+                    } else {
+                        Mode::Host
+                    };
+                    let given = Given {
+                        name: "PREDICATE",
+                        value: &vector.value,
+                    };
                     given.checked(|value| predicate(mode, value)).is_ok()
                 }
                 _ => continue,
             };
             seen += 1;
             let wanted = vector.verdict.starts_with("accept");
-            assert_eq!(verdict, wanted, "{} {:?}: {}", vector.field, vector.value, vector.why);
+            assert_eq!(
+                verdict, wanted,
+                "{} {:?}: {}",
+                vector.field, vector.value, vector.why
+            );
         }
         assert!(seen > 90, "only {seen} vectors were tried");
     }
 
     #[test]
     fn distance_counts_slips() {
-        for (a, b, distance) in [("", "", 0), ("a", "", 1), ("", "ab", 2), ("kitten", "sitting", 3), ("port", "prot", 2)] {
-            assert_eq!(edit_distance(a.as_bytes(), b.as_bytes()), distance, "{a} {b}");
+        for (a, b, distance) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("", "ab", 2),
+            ("kitten", "sitting", 3),
+            ("port", "prot", 2),
+        ] {
+            assert_eq!(
+                edit_distance(a.as_bytes(), b.as_bytes()),
+                distance,
+                "{a} {b}"
+            );
         }
     }
 }

@@ -37,10 +37,21 @@ impl Change {
     fn merge(&mut self, event: &Event) {
         let at = event.time_nano;
         match event.what {
-            What::Started => *self = Change { started: Some(at), look: true, ..Change::default() },
+            What::Started => {
+                *self = Change {
+                    started: Some(at),
+                    look: true,
+                    ..Change::default()
+                }
+            }
             // Live order is not strict: a `die` older than the `start` seen before it is of an earlier life.
             What::Gone if self.started.is_some_and(|started| at < started) => {}
-            What::Gone => *self = Change { gone: Some(at), ..Change::default() },
+            What::Gone => {
+                *self = Change {
+                    gone: Some(at),
+                    ..Change::default()
+                }
+            }
             What::Leaving { signal } => self.signal = Some((signal, at)),
             // Docker disconnects the networks of a dead container; asking about it would block for 50 ms.
             What::Changed | What::Network if self.gone.is_some() => {}
@@ -187,7 +198,9 @@ impl Inbox {
 
     /// Waits for the first news, an answer or the stop, at most until `until`.
     pub fn wait(&self, until: Option<Instant>) {
-        self.wait_while(until, |state| state.waiting.is_none() && state.asked.is_none());
+        self.wait_while(until, |state| {
+            state.waiting.is_none() && state.asked.is_none()
+        });
     }
 
     /// Lets news gather until `until`; only an answer or the stop ends it earlier.
@@ -224,7 +237,11 @@ impl Inbox {
         match &mut state.waiting {
             Some(waiting) => waiting.last = now,
             None => {
-                state.waiting = Some(Waiting { first: now, last: now, urgent: None });
+                state.waiting = Some(Waiting {
+                    first: now,
+                    last: now,
+                    urgent: None,
+                });
                 self.shared.1.notify_all();
             }
         }
@@ -247,7 +264,11 @@ fn cause(event: &Event) -> String {
         What::Network => "network",
         What::Missed => return "events were missed".to_owned(),
     };
-    let who = if event.name.is_empty() { event.id.get(..12).unwrap_or(&event.id) } else { &event.name };
+    let who = if event.name.is_empty() {
+        event.id.get(..12).unwrap_or(&event.id)
+    } else {
+        &event.name
+    };
     format!("{what} of {who}")
 }
 
@@ -256,7 +277,12 @@ mod tests {
     use super::*;
 
     fn event(id: &str, what: What, time_nano: i64) -> Event {
-        Event { id: id.to_owned(), name: format!("{id}-name"), what, time_nano }
+        Event {
+            id: id.to_owned(),
+            name: format!("{id}-name"),
+            what,
+            time_nano,
+        }
     }
 
     fn merged(events: &[(What, i64)]) -> Change {
@@ -269,12 +295,26 @@ mod tests {
 
     #[test]
     fn the_last_word_on_a_container_counts() {
-        let started = Change { started: Some(5), look: true, ..Change::default() };
-        let gone = Change { gone: Some(5), ..Change::default() };
+        let started = Change {
+            started: Some(5),
+            look: true,
+            ..Change::default()
+        };
+        let gone = Change {
+            gone: Some(5),
+            ..Change::default()
+        };
         for (events, expected) in [
             (&[(What::Gone, 1), (What::Started, 5)][..], &started),
             (&[(What::Started, 1), (What::Gone, 5)], &gone),
-            (&[(What::Leaving { signal: 15 }, 1), (What::Gone, 5), (What::Network, 6)], &gone),
+            (
+                &[
+                    (What::Leaving { signal: 15 }, 1),
+                    (What::Gone, 5),
+                    (What::Network, 6),
+                ],
+                &gone,
+            ),
             (&[(What::Gone, 5), (What::Changed, 6)], &gone),
             (&[(What::Started, 5), (What::Gone, 4)], &started),
         ] {

@@ -94,14 +94,24 @@ pub struct Inventory {
 impl Inventory {
     /// Knows nothing yet.
     pub fn new(interest: Interest) -> Self {
-        Inventory { interest, known: BTreeMap::new(), died: BTreeMap::new(), owed: BTreeMap::new() }
+        Inventory {
+            interest,
+            known: BTreeMap::new(),
+            died: BTreeMap::new(),
+            owed: BTreeMap::new(),
+        }
     }
 
     /// Takes in a list asked for at `asked`; returns the ids to inspect with the digests of their rows.
     ///
     /// `afresh` inspects every container that concerns us, also those whose row is as before: after a
     /// restart of the daemon the same ids may have other addresses.
-    pub fn listed(&mut self, rows: Vec<Row>, asked: Instant, afresh: bool) -> Vec<(String, Option<u64>)> {
+    pub fn listed(
+        &mut self,
+        rows: Vec<Row>,
+        asked: Instant,
+        afresh: bool,
+    ) -> Vec<(String, Option<u64>)> {
         self.died.retain(|_, at| *at + DEAD_LISTED_MAX > asked);
         let lenders: BTreeSet<String> = self.lenders().into_iter().map(str::to_owned).collect();
         let mut inspect = Vec::new();
@@ -111,7 +121,10 @@ impl Inventory {
             if !concerns || self.died.contains_key(&row.id) {
                 continue;
             }
-            let as_before = self.known.get(&row.id).is_some_and(|known| known.digest == Some(row.digest));
+            let as_before = self
+                .known
+                .get(&row.id)
+                .is_some_and(|known| known.digest == Some(row.digest));
             if afresh || !as_before {
                 inspect.push((row.id.clone(), Some(row.digest)));
             }
@@ -125,7 +138,12 @@ impl Inventory {
     /// Takes in what inspect said: `None` when there is no such container.
     pub fn inspected(&mut self, id: &str, found: Option<Inspected>, digest: Option<u64>) {
         self.owed.remove(id);
-        let Some(Inspected { container, env, labels }) = found else {
+        let Some(Inspected {
+            container,
+            env,
+            labels,
+        }) = found
+        else {
             self.known.remove(id);
             return;
         };
@@ -145,7 +163,15 @@ impl Inventory {
             known.leaving_until.filter(|_| same_life)
         });
         self.died.remove(id);
-        self.known.insert(container.id.clone(), Known { container, reading, leaving_until, digest });
+        self.known.insert(
+            container.id.clone(),
+            Known {
+                container,
+                reading,
+                leaving_until,
+                digest,
+            },
+        );
     }
 
     /// Notes that an inspect failed; what was known of the container stands. Returns when it is tried again.
@@ -154,14 +180,24 @@ impl Inventory {
             Some(owed) => (owed.wait * 2).min(INSPECT_RETRY_MAX),
             None => INSPECT_RETRY_FIRST,
         };
-        self.owed.insert(id.to_owned(), Owed { at: now + wait, wait });
+        self.owed.insert(
+            id.to_owned(),
+            Owed {
+                at: now + wait,
+                wait,
+            },
+        );
         now + wait
     }
 
     /// Takes a dead container out. `time_nano` is the daemon's time of the event: an event older than
     /// the container's present life is not about it. Returns whether it was known.
     pub fn gone(&mut self, id: &str, time_nano: i64, now: Instant) -> bool {
-        if self.known.get(id).is_some_and(|known| known.container.state.started.unix_nanos() > time_nano) {
+        if self
+            .known
+            .get(id)
+            .is_some_and(|known| known.container.state.started.unix_nanos() > time_nano)
+        {
             return false;
         }
         self.owed.remove(id);
@@ -187,8 +223,12 @@ impl Inventory {
     /// Ids whose time to be asked about has come: failed inspects, and containers that outlived their stop
     /// signal, which count again from now on.
     pub fn due(&mut self, now: Instant) -> Vec<String> {
-        let mut due: Vec<String> =
-            self.owed.iter().filter(|(_, owed)| owed.at <= now).map(|(id, _)| id.clone()).collect();
+        let mut due: Vec<String> = self
+            .owed
+            .iter()
+            .filter(|(_, owed)| owed.at <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
         for (id, known) in &mut self.known {
             if known.leaving_until.is_some_and(|until| until <= now) {
                 known.leaving_until = None;
@@ -207,7 +247,11 @@ impl Inventory {
 
     /// When a list made at `asked` is worth repeating because it may have shown the dead, if it is.
     pub fn list_again(&self, asked: Instant) -> Option<Instant> {
-        self.died.values().map(|at| *at + DEAD_LISTED_MAX).filter(|at| *at > asked).max()
+        self.died
+            .values()
+            .map(|at| *at + DEAD_LISTED_MAX)
+            .filter(|at| *at > asked)
+            .max()
     }
 
     /// Whether this id is known; containers that lend their network to a known one are known too.
@@ -218,12 +262,19 @@ impl Inventory {
     /// Ids of containers that are not known but lend their network to one that is.
     pub fn lenders_wanted(&self) -> Vec<String> {
         let unknown = |id: &&str| !self.known.contains_key(*id) && !self.owed.contains_key(*id);
-        self.lenders().into_iter().filter(unknown).map(str::to_owned).collect()
+        self.lenders()
+            .into_iter()
+            .filter(unknown)
+            .map(str::to_owned)
+            .collect()
     }
 
     /// HAProxy's own container, when it runs.
     pub fn haproxy(&self) -> Option<&Container> {
-        self.known.values().map(|known| &known.container).find(|container| container.name == self.interest.haproxy)
+        self.known
+            .values()
+            .map(|known| &known.container)
+            .find(|container| container.name == self.interest.haproxy)
     }
 
     /// The container of this id.
@@ -233,7 +284,10 @@ impl Inventory {
 
     /// Whether a container of this id is known, by its whole id or the first characters of it.
     pub fn has(&self, id: &str) -> bool {
-        self.known.range(id.to_owned()..).next().is_some_and(|(known, _)| known.starts_with(id))
+        self.known
+            .range(id.to_owned()..)
+            .next()
+            .is_some_and(|(known, _)| known.starts_with(id))
     }
 
     /// Monitored containers, by id. HAProxy's own is none, unless its name holds the keyword and it

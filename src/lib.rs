@@ -62,8 +62,8 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use address::{router, weave};
 use address::router::Router;
+use address::{router, weave};
 use cli::{Action, Command, Options, WeaveUse};
 use docker::{Docker, endpoint};
 use error::{Error, Result};
@@ -96,7 +96,11 @@ pub struct Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure { message: error.to_string(), hint: error.hint_text().map(str::to_owned), exit_code: FAILED }
+        Failure {
+            message: error.to_string(),
+            hint: error.hint_text().map(str::to_owned),
+            exit_code: FAILED,
+        }
     }
 }
 
@@ -126,7 +130,10 @@ fn act(action: &Action, options: &Options) -> Result<()> {
     match action {
         Action::Sync => sync_once(options),
         Action::Watch => watch_on(options),
-        _ => Err(Error::new("this command is not there yet", "it comes with a later version")),
+        _ => Err(Error::new(
+            "this command is not there yet",
+            "it comes with a later version",
+        )),
     }
 }
 
@@ -146,7 +153,13 @@ fn watch_on(options: &Options) -> Result<()> {
     let events = docker(options)?;
     let interest = parts.interest.clone();
     let schedule = schedule::Schedule::new(options.settle, options.settle_max, options.resync);
-    watch::run(Syncer::new(parts), events, interest, inbox::Inbox::default(), schedule)
+    watch::run(
+        Syncer::new(parts),
+        events,
+        interest,
+        inbox::Inbox::default(),
+        schedule,
+    )
 }
 
 /// Builds what a pass joins from what the user asked for.
@@ -154,7 +167,10 @@ fn parts(options: &Options) -> Result<sync::Parts> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
     Ok(sync::Parts {
         docker: docker(options)?,
-        interest: Interest { keyword: Keyword::new(&options.keyword), haproxy: options.haproxy_container.clone() },
+        interest: Interest {
+            keyword: Keyword::new(&options.keyword),
+            haproxy: options.haproxy_container.clone(),
+        },
         network: options.network.clone(),
         host: transport::host_address(),
         overlay: overlay(options, &state_dir)?,
@@ -177,7 +193,8 @@ fn overlay(options: &Options, state_dir: &Path) -> Result<Option<Overlay>> {
         WeaveUse::Always => weave::Mode::Always,
         WeaveUse::Never => return Ok(None),
     };
-    let mut router = Router::new(router::address(&options.weave_addr, router::HTTP_PORT)?).command_only(options.weave_cli);
+    let mut router = Router::new(router::address(&options.weave_addr, router::HTTP_PORT)?)
+        .command_only(options.weave_cli);
     if let Ok(status) = std::env::var("WEAVE_STATUS_ADDR") {
         router = router.or_else(router::address(&status, router::STATUS_PORT)?);
     }
@@ -186,42 +203,73 @@ fn overlay(options: &Options, state_dir: &Path) -> Result<Option<Overlay>> {
 }
 
 fn registry(options: &Options, state_dir: &Path) -> Result<Box<dyn Registry>> {
-    let socket = options.haproxy_socket.as_deref().filter(|address| address.starts_with('/'));
+    let socket = options
+        .haproxy_socket
+        .as_deref()
+        .filter(|address| address.starts_with('/'));
     let base = match &options.base {
         None => Base::built_in(socket),
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Error::new(format!("cannot read the base config {}", path.display()), e))?;
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Error::new(format!("cannot read the base config {}", path.display()), e)
+            })?;
             Base::new(&text)
         }
     };
     let base = base.map_err(|why| Error::new("the base config cannot be used", why))?;
-    Ok(Box::new(Embedded::new(base, Box::new(Store::new(state_dir)))))
+    Ok(Box::new(Embedded::new(
+        base,
+        Box::new(Store::new(state_dir)),
+    )))
 }
 
 fn haproxy(options: &Options, state_dir: &Path) -> Result<Haproxy> {
-    let config = std::path::absolute(&options.config)
-        .map_err(|e| Error::new(format!("cannot find the folder of {}", options.config.display()), e))?;
+    let config = std::path::absolute(&options.config).map_err(|e| {
+        Error::new(
+            format!("cannot find the folder of {}", options.config.display()),
+            e,
+        )
+    })?;
     let text = |value: &Option<String>| OsString::from(value.clone().unwrap_or_default());
     let mut environment = vec![
         ("COSMONAUT_CONFIG".into(), config.clone().into_os_string()),
-        ("COSMONAUT_STATE_DIR".into(), state_dir.as_os_str().to_owned()),
-        ("COSMONAUT_HAPROXY_CONTAINER".into(), OsString::from(&options.haproxy_container)),
-        ("COSMONAUT_HAPROXY_SOCKET".into(), text(&options.haproxy_socket)),
-        ("COSMONAUT_HAPROXY_MASTER".into(), text(&options.haproxy_master)),
+        (
+            "COSMONAUT_STATE_DIR".into(),
+            state_dir.as_os_str().to_owned(),
+        ),
+        (
+            "COSMONAUT_HAPROXY_CONTAINER".into(),
+            OsString::from(&options.haproxy_container),
+        ),
+        (
+            "COSMONAUT_HAPROXY_SOCKET".into(),
+            text(&options.haproxy_socket),
+        ),
+        (
+            "COSMONAUT_HAPROXY_MASTER".into(),
+            text(&options.haproxy_master),
+        ),
     ];
     // Without the flag the script finds Docker as we did: by the same variables and contexts.
     if let Some(host) = &options.docker_host {
         environment.push(("DOCKER_HOST".into(), host.into()));
     }
     let socket = |address: &Option<String>, option: &str| {
-        let parse = |text: &String| SocketAddr::parse(text).map_err(|why| Error::new(format!("{option} is not usable"), why));
+        let parse = |text: &String| {
+            SocketAddr::parse(text)
+                .map_err(|why| Error::new(format!("{option} is not usable"), why))
+        };
         address.as_ref().map(parse).transpose()
     };
     Ok(Haproxy::new(haproxy::Settings {
         config,
         state_dir: state_dir.to_owned(),
-        script: Script::new(options.script.clone(), options.script_timeout, state_dir.to_owned(), environment),
+        script: Script::new(
+            options.script.clone(),
+            options.script_timeout,
+            state_dir.to_owned(),
+            environment,
+        ),
         socket: socket(&options.haproxy_socket, "--haproxy-socket")?,
         master: socket(&options.haproxy_master, "--haproxy-master")?,
     }))

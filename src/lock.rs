@@ -41,7 +41,9 @@ pub fn take(state_dir: &Path, name: &str, patience: Duration) -> Result<Lock> {
         .create(true)
         .truncate(false)
         .open(&path)
-        .map_err(|e| Error::new(tried(), e).hint("--state-dir must be a folder that cosmonaut can write"))?;
+        .map_err(|e| {
+            Error::new(tried(), e).hint("--state-dir must be a folder that cosmonaut can write")
+        })?;
     let until = Instant::now() + patience;
     let mut pause = PAUSES.0;
     loop {
@@ -49,7 +51,8 @@ pub fn take(state_dir: &Path, name: &str, patience: Duration) -> Result<Lock> {
             Ok(()) => break,
             Err(TryLockError::Error(e)) => return Err(Error::new(tried(), e)),
             Err(TryLockError::WouldBlock) if Instant::now() >= until => {
-                let who = holder_in(&mut file).map_or("another cosmonaut".to_owned(), |pid| format!("pid {pid}"));
+                let who = holder_in(&mut file)
+                    .map_or("another cosmonaut".to_owned(), |pid| format!("pid {pid}"));
                 return Err(Error::new(tried(), format!("{who} holds it")).kind(Kind::Denied));
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
@@ -57,7 +60,9 @@ pub fn take(state_dir: &Path, name: &str, patience: Duration) -> Result<Lock> {
         pause = (pause * 2).min(PAUSES.1);
     }
     // The pid is for people; a lock without it is a lock all the same.
-    let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
     Ok(Lock { _file: file })
 }
 
@@ -78,8 +83,11 @@ pub fn make_state_dir(path: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(path)
         .and_then(|()| std::fs::canonicalize(path))
         .map_err(|e| {
-            Error::new(format!("cannot make the state folder {}", path.display()), e)
-                .hint("--state-dir names a folder that cosmonaut may write; its default needs root")
+            Error::new(
+                format!("cannot make the state folder {}", path.display()),
+                e,
+            )
+            .hint("--state-dir names a folder that cosmonaut may write; its default needs root")
         })
 }
 
@@ -102,7 +110,12 @@ mod tests {
         assert_eq!(holder(&dir, PASS), Some(std::process::id()));
         let refused = take(&dir, PASS, Duration::from_millis(5)).expect_err("held");
         assert!(refused.is(Kind::Denied), "{refused}");
-        assert!(refused.to_string().ends_with(&format!("pid {} holds it", std::process::id())), "{refused}");
+        assert!(
+            refused
+                .to_string()
+                .ends_with(&format!("pid {} holds it", std::process::id())),
+            "{refused}"
+        );
         drop(held);
         take(&dir, PASS, Duration::ZERO).expect("free again");
         std::fs::remove_dir_all(&dir).expect("removed");

@@ -33,26 +33,44 @@ pub struct Asked {
 impl Asker {
     /// `command` is the path of the `weave` command, where it may be used.
     pub fn new(router: Router, command: Option<PathBuf>, state_dir: PathBuf) -> Self {
-        Asker { router, command, state_dir }
+        Asker {
+            router,
+            command,
+            state_dir,
+        }
     }
 
     /// Asks once; takes up to the router's time limits.
     pub fn ask(mut self) -> Asked {
         let answer = self.answer();
-        Asked { asker: self, answer }
+        Asked {
+            asker: self,
+            answer,
+        }
     }
 
     fn answer(&mut self) -> Result<Answer> {
-        let Some(path) = &self.command else { return self.router.ask(None) };
+        let Some(path) = &self.command else {
+            return self.router.ask(None);
+        };
         let mut run = || {
             let mut command = Command::new(path);
             command.args(["status", "dns"]);
             let name = format!("{} status dns", path.display());
-            let ended = program::run(command, &name, router::COMMAND_TIMEOUT, &self.state_dir, |error, _| error)?;
+            let ended = program::run(
+                command,
+                &name,
+                router::COMMAND_TIMEOUT,
+                &self.state_dir,
+                |error, _| error,
+            )?;
             if ended.status.success() {
                 return Ok(ended.output);
             }
-            Err(Error::new(format!("{name} failed"), program::last_lines(&ended.output, 3)))
+            Err(Error::new(
+                format!("{name} failed"),
+                program::last_lines(&ended.output, 3),
+            ))
         };
         self.router.ask(Some(&mut run))
     }
@@ -69,7 +87,11 @@ pub struct Overlay {
 impl Overlay {
     /// Knows nothing yet.
     pub fn new(mode: Mode, asker: Asker) -> Self {
-        Overlay { mode, poller: Poller::default(), asker: Some(asker) }
+        Overlay {
+            mode,
+            poller: Poller::default(),
+            asker: Some(asker),
+        }
     }
 
     /// `--weave`.
@@ -116,7 +138,9 @@ impl Overlay {
 
     /// Asks until nothing waits any more, `limit` is over, or the router has been away for too long.
     pub fn settle(&mut self, limit: Duration) -> bool {
-        let Some(asker) = &mut self.asker else { return false };
+        let Some(asker) = &mut self.asker else {
+            return false;
+        };
         router::settle(&mut self.poller, limit, &mut || asker.answer())
     }
 

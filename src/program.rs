@@ -53,12 +53,21 @@ pub fn run(
     let tried = || format!("cannot run {name}");
     let mut output = output_file(folder)?;
     let writer = |file: &File| file.try_clone().map_err(|e| Error::new(tried(), e));
-    command.stdin(Stdio::null()).stdout(writer(&output)?).stderr(writer(&output)?).process_group(0);
-    let mut child = command.spawn().map_err(|e| on_start(Error::new(tried(), &e), &e))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(writer(&output)?)
+        .stderr(writer(&output)?)
+        .process_group(0);
+    let mut child = command
+        .spawn()
+        .map_err(|e| on_start(Error::new(tried(), &e), &e))?;
     let why = match wait(&mut child, limit, &output) {
         Ok(Some(status)) => {
             stop_leftovers(&child, name);
-            return Ok(Ended { status, output: tail(&mut output) });
+            return Ok(Ended {
+                status,
+                output: tail(&mut output),
+            });
         }
         Ok(None) => format!("it was still running after {limit:?} and was stopped"),
         Err(cause) => cause,
@@ -75,23 +84,39 @@ pub fn run(
 /// Finds a program in `PATH`.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| {
-        std::fs::metadata(candidate).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-    })
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|candidate| {
+            std::fs::metadata(candidate)
+                .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+        })
 }
 
 /// `how`, with a program's words behind it if it had any.
 pub fn with_words(how: &str, words: &str) -> String {
-    if words.is_empty() { how.to_owned() } else { format!("{how}: {words}") }
+    if words.is_empty() {
+        how.to_owned()
+    } else {
+        format!("{how}: {words}")
+    }
 }
 
 /// The last lines of some output as one line, at most `lines` of them, without control characters.
 pub fn last_lines(output: &str, lines: usize) -> String {
     let clean = |line: &str| -> String {
-        line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+        line.trim_end()
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect()
     };
-    let all: Vec<String> = output.lines().map(clean).filter(|line| !line.trim().is_empty()).collect();
-    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("; ")
+    let all: Vec<String> = output
+        .lines()
+        .map(clean)
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    all.get(all.len().saturating_sub(lines)..)
+        .unwrap_or_default()
+        .join("; ")
 }
 
 /// Stops what a program that has ended left running in its process group.
@@ -109,27 +134,45 @@ fn stop_leftovers(child: &Child, name: &str) {
 fn output_file(folder: &Path) -> Result<File> {
     let path = folder.join(format!(".output-{}", std::process::id()));
     let open = || {
-        let file = File::options().read(true).append(true).create(true).open(&path)?;
+        let file = File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)?;
         std::fs::remove_file(&path)?;
         Ok(file)
     };
     open().map_err(|e: std::io::Error| {
-        Error::new(format!("cannot write {} for a program's output", path.display()), e)
-            .hint("--state-dir must be a folder that cosmonaut can write")
+        Error::new(
+            format!("cannot write {} for a program's output", path.display()),
+            e,
+        )
+        .hint("--state-dir must be a folder that cosmonaut can write")
     })
 }
 
 /// Waits for the child; `None` when its time is over, an error when it floods its output.
-fn wait(child: &mut Child, limit: Duration, output: &File) -> std::result::Result<Option<ExitStatus>, String> {
+fn wait(
+    child: &mut Child,
+    limit: Duration,
+    output: &File,
+) -> std::result::Result<Option<ExitStatus>, String> {
     let broken = |e: &dyn std::fmt::Display| format!("cannot wait for it: {e}");
     let until = Instant::now() + limit;
-    let pidfd = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty()).map_err(|e| broken(&e))?;
+    let pidfd = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty())
+        .map_err(|e| broken(&e))?;
     loop {
         if let Some(status) = child.try_wait().map_err(|e| broken(&e))? {
             return Ok(Some(status));
         }
-        if output.metadata().is_ok_and(|file| file.len() > FLOOD_BYTES_MAX) {
-            return Err(format!("it wrote more than {} MiB and was stopped", FLOOD_BYTES_MAX >> 20));
+        if output
+            .metadata()
+            .is_ok_and(|file| file.len() > FLOOD_BYTES_MAX)
+        {
+            return Err(format!(
+                "it wrote more than {} MiB and was stopped",
+                FLOOD_BYTES_MAX >> 20
+            ));
         }
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -93,14 +93,21 @@ impl Schedule {
     pub fn step(&self, waiting: Option<Waiting>, now: Instant) -> Step {
         if let Some(waiting) = waiting {
             let due = self.change_due(waiting);
-            return if due <= now { Step::Pass(Due::Change) } else { Step::Gather(due) };
+            return if due <= now {
+                Step::Pass(Due::Change)
+            } else {
+                Step::Gather(due)
+            };
         }
         let timers = [
             (self.retry.map(|(at, _)| at), Due::Retry),
             (self.recheck, Due::Recheck),
             (self.resync_due(), Due::Resync),
         ];
-        let next = timers.into_iter().filter_map(|(at, due)| at.map(|at| (at, due))).min_by_key(|(at, _)| *at);
+        let next = timers
+            .into_iter()
+            .filter_map(|(at, due)| at.map(|at| (at, due)))
+            .min_by_key(|(at, _)| *at);
         match next {
             Some((at, due)) if at <= now => Step::Pass(due),
             Some((at, _)) => Step::Idle(Some(at)),
@@ -112,7 +119,9 @@ impl Schedule {
     pub fn passed(&mut self, ended: Ended, now: Instant) {
         if ended != Ended::Unchanged {
             let passes = match self.burst {
-                Some((last, passes)) if now < last + self.settle_max + self.settle_max => passes + 1,
+                Some((last, passes)) if now < last + self.settle_max + self.settle_max => {
+                    passes + 1
+                }
                 _ => 1,
             };
             self.burst = Some((now, passes));
@@ -150,14 +159,18 @@ impl Schedule {
     }
 
     fn change_due(&self, waiting: Waiting) -> Instant {
-        let Some((last, passes)) = self.burst else { return waiting.first };
+        let Some((last, passes)) = self.burst else {
+            return waiting.first;
+        };
         if waiting.first >= last + self.settle_max {
             return waiting.first;
         }
         let widest = (self.settle_max / QUIET_SHARE).max(self.settle);
         let quiet = (self.settle * (1u32 << passes.saturating_sub(1).min(10))).min(widest);
         let due = (waiting.last + quiet).min(waiting.first + self.settle_max);
-        waiting.urgent.map_or(due, |urgent| due.min(urgent + self.settle))
+        waiting
+            .urgent
+            .map_or(due, |urgent| due.min(urgent + self.settle))
     }
 }
 
@@ -170,11 +183,18 @@ mod tests {
     }
 
     fn schedule() -> (Schedule, Instant) {
-        (Schedule::new(ms(100), ms(1000), Some(ms(60_000))), Instant::now())
+        (
+            Schedule::new(ms(100), ms(1000), Some(ms(60_000))),
+            Instant::now(),
+        )
     }
 
     fn waiting(start: Instant, first: u64, last: u64) -> Option<Waiting> {
-        Some(Waiting { first: start + ms(first), last: start + ms(last), urgent: None })
+        Some(Waiting {
+            first: start + ms(first),
+            last: start + ms(last),
+            urgent: None,
+        })
     }
 
     /// Plays changes at these milliseconds, each pass taking `pass` ms; returns when passes began.
@@ -184,7 +204,11 @@ mod tests {
         let mut now = 0;
         let mut taken = 0;
         while taken < changes.len() {
-            let here: Vec<u64> = changes[taken..].iter().copied().take_while(|at| *at <= now).collect();
+            let here: Vec<u64> = changes[taken..]
+                .iter()
+                .copied()
+                .take_while(|at| *at <= now)
+                .collect();
             let waiting = here.first().map(|first| Waiting {
                 first: start + ms(*first),
                 last: start + ms(*here.last().unwrap_or(first)),
@@ -227,7 +251,10 @@ mod tests {
     fn a_storm_cannot_put_a_pass_off_for_ever() {
         let storm: Vec<u64> = (0..10_000).collect();
         let passes = play(&storm, 3);
-        assert!(passes.windows(2).all(|pair| pair[1] - pair[0] <= 1010), "{passes:?}");
+        assert!(
+            passes.windows(2).all(|pair| pair[1] - pair[0] <= 1010),
+            "{passes:?}"
+        );
         assert!(passes.len() <= 14, "{passes:?}");
     }
 
@@ -238,7 +265,9 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..8 {
             schedule.passed(Ended::Failed, now);
-            let Step::Idle(Some(at)) = schedule.step(None, now) else { panic!("a retry is due later") };
+            let Step::Idle(Some(at)) = schedule.step(None, now) else {
+                panic!("a retry is due later")
+            };
             waits.push((at - now).as_secs());
             assert_eq!(schedule.step(None, at), Step::Pass(Due::Retry));
             now = at;
@@ -252,8 +281,14 @@ mod tests {
     fn a_change_does_not_wait_for_the_retry() {
         let (mut schedule, start) = schedule();
         schedule.passed(Ended::Failed, start);
-        assert_eq!(schedule.step(waiting(start, 10, 10), start + ms(10)), Step::Gather(start + ms(110)));
-        assert_eq!(schedule.step(waiting(start, 10, 10), start + ms(110)), Step::Pass(Due::Change));
+        assert_eq!(
+            schedule.step(waiting(start, 10, 10), start + ms(10)),
+            Step::Gather(start + ms(110))
+        );
+        assert_eq!(
+            schedule.step(waiting(start, 10, 10), start + ms(110)),
+            Step::Pass(Due::Change)
+        );
     }
 
     #[test]
@@ -261,18 +296,30 @@ mod tests {
         let (mut schedule, start) = schedule();
         assert_eq!(schedule.step(None, start), Step::Idle(None));
         schedule.looked(start);
-        assert_eq!(schedule.step(None, start), Step::Idle(Some(start + ms(60_000))));
+        assert_eq!(
+            schedule.step(None, start),
+            Step::Idle(Some(start + ms(60_000)))
+        );
         schedule.recheck(start + ms(2000));
         schedule.recheck(start + ms(1000));
-        assert_eq!(schedule.step(None, start + ms(1000)), Step::Pass(Due::Recheck));
+        assert_eq!(
+            schedule.step(None, start + ms(1000)),
+            Step::Pass(Due::Recheck)
+        );
         schedule.passed(Ended::Unchanged, start + ms(1001));
-        assert_eq!(schedule.step(None, start + ms(60_000)), Step::Pass(Due::Resync));
+        assert_eq!(
+            schedule.step(None, start + ms(60_000)),
+            Step::Pass(Due::Resync)
+        );
     }
 
     #[test]
     fn an_unchanged_pass_does_not_make_a_burst() {
         let (mut schedule, start) = schedule();
         schedule.passed(Ended::Unchanged, start);
-        assert_eq!(schedule.step(waiting(start, 1, 1), start + ms(1)), Step::Pass(Due::Change));
+        assert_eq!(
+            schedule.step(waiting(start, 1, 1), start + ms(1)),
+            Step::Pass(Due::Change)
+        );
     }
 }

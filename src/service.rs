@@ -94,14 +94,19 @@ struct Member<'a> {
 /// Sorts monitored containers into services.
 pub fn select(monitored: &[Monitored<'_>]) -> Selection {
     let mut by_age: Vec<&Monitored<'_>> = monitored.iter().collect();
-    by_age.sort_by(|a, b| (a.container.created, &a.container.id).cmp(&(b.container.created, &b.container.id)));
+    by_age.sort_by(|a, b| {
+        (a.container.created, &a.container.id).cmp(&(b.container.created, &b.container.id))
+    });
 
     let names = server_names(monitored);
     let mut verdicts = Vec::with_capacity(monitored.len());
     let mut groups: BTreeMap<&str, Vec<Member<'_>>> = BTreeMap::new();
     for monitored in by_age {
         match described(monitored) {
-            Ok(member) => groups.entry(&member.description.service).or_default().push(member),
+            Ok(member) => groups
+                .entry(&member.description.service)
+                .or_default()
+                .push(member),
             Err(finding) => verdicts.push(verdict(monitored, None, finding, Vec::new())),
         }
     }
@@ -112,7 +117,11 @@ pub fn select(monitored: &[Monitored<'_>]) -> Selection {
     services.sort_by(registry::in_order);
     verdicts.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let conflicts = conflicts(&services);
-    Selection { services, verdicts, conflicts }
+    Selection {
+        services,
+        verdicts,
+        conflicts,
+    }
 }
 
 impl Selection {
@@ -126,9 +135,16 @@ impl Selection {
                 ip: instance.ip.clone(),
             })
         });
-        let here: BTreeSet<&str> =
-            self.services.iter().flat_map(|service| &service.containers).map(|instance| instance.id.as_str()).collect();
-        let running_elsewhere = elsewhere.iter().filter(|other| !here.contains(other.id.as_str())).cloned();
+        let here: BTreeSet<&str> = self
+            .services
+            .iter()
+            .flat_map(|service| &service.containers)
+            .map(|instance| instance.id.as_str())
+            .collect();
+        let running_elsewhere = elsewhere
+            .iter()
+            .filter(|other| !here.contains(other.id.as_str()))
+            .cloned();
         let mut payload = Payload {
             table: table.to_owned(),
             running: running_here.chain(running_elsewhere).collect(),
@@ -140,7 +156,9 @@ impl Selection {
 
     /// How many containers are routed, pending and left out.
     pub fn counts(&self) -> (usize, usize, usize) {
-        let count = |wanted: fn(&Finding) -> bool| self.verdicts.iter().filter(|v| wanted(&v.finding)).count();
+        let count = |wanted: fn(&Finding) -> bool| {
+            self.verdicts.iter().filter(|v| wanted(&v.finding)).count()
+        };
         (
             count(|finding| matches!(finding, Finding::Routed { .. })),
             count(|finding| matches!(finding, Finding::Pending(_))),
@@ -153,23 +171,37 @@ fn described<'a>(monitored: &'a Monitored<'a>) -> Result<Member<'a>, Finding> {
     let fault = |why: String| Finding::LeftOut { why, fault: true };
     match monitored.reading {
         Reading::Service(description) => {
-            let port = description.port.unwrap_or(match monitored.container.exposed_tcp_ports.as_slice() {
-                [only] => *only,
-                _ => DEFAULT_PORT,
-            });
-            Ok(Member { monitored, description, port })
+            let port = description.port.unwrap_or(
+                match monitored.container.exposed_tcp_ports.as_slice() {
+                    [only] => *only,
+                    _ => DEFAULT_PORT,
+                },
+            );
+            Ok(Member {
+                monitored,
+                description,
+                port,
+            })
         }
         Reading::NoService(problem) | Reading::Bad(problem) => Err(fault(problem.to_string())),
-        Reading::Disabled => {
-            Err(Finding::LeftOut { why: "its label cosmonaut.enable is false".to_owned(), fault: false })
-        }
+        Reading::Disabled => Err(Finding::LeftOut {
+            why: "its label cosmonaut.enable is false".to_owned(),
+            fault: false,
+        }),
     }
 }
 
 /// Builds one service of its members, oldest first; pushes a verdict for each member.
-fn service(members: &[Member<'_>], names: &BTreeMap<String, String>, verdicts: &mut Vec<Verdict>) -> Option<Candidate> {
+fn service(
+    members: &[Member<'_>],
+    names: &BTreeMap<String, String>,
+    verdicts: &mut Vec<Verdict>,
+) -> Option<Candidate> {
     // A container that is on its way out no longer says how its successors are routed.
-    let leader = members.iter().find(|member| !member.monitored.leaving).or(members.first())?;
+    let leader = members
+        .iter()
+        .find(|member| !member.monitored.leaving)
+        .or(members.first())?;
     let mut instances = Vec::new();
     for member in members {
         let mut notes = Vec::new();
@@ -179,7 +211,10 @@ fn service(members: &[Member<'_>], names: &BTreeMap<String, String>, verdicts: &
                 why: format!(
                     "PORT {} differs from PORT {} of {}, the oldest container of service {}; \
                      one service has one port",
-                    member.port, leader.port, leader.monitored.container.name, leader.description.service
+                    member.port,
+                    leader.port,
+                    leader.monitored.container.name,
+                    leader.description.service
                 ),
                 fault: true,
             },
@@ -188,7 +223,12 @@ fn service(members: &[Member<'_>], names: &BTreeMap<String, String>, verdicts: &
                 reached(member, names, &mut instances)
             }
         };
-        verdicts.push(verdict(member.monitored, Some(&leader.description.service), finding, notes));
+        verdicts.push(verdict(
+            member.monitored,
+            Some(&leader.description.service),
+            finding,
+            notes,
+        ));
     }
     instances.sort_by(|a: &Instance, b| a.id.cmp(&b.id));
     Some(Candidate {
@@ -224,16 +264,31 @@ fn out_of_service(monitored: &Monitored<'_>) -> Option<Finding> {
     Some(Finding::LeftOut { why, fault: false })
 }
 
-fn reached(member: &Member<'_>, names: &BTreeMap<String, String>, instances: &mut Vec<Instance>) -> Finding {
+fn reached(
+    member: &Member<'_>,
+    names: &BTreeMap<String, String>,
+    instances: &mut Vec<Instance>,
+) -> Finding {
     match &member.monitored.address {
         Address::Known { ip, source, .. } => {
             let id = &member.monitored.container.id;
             let server = names.get(id).unwrap_or(id).clone();
-            instances.push(Instance { id: server.clone(), ip: ip.to_string() });
-            Finding::Routed { server, ip: *ip, source: source.clone(), port: member.port }
+            instances.push(Instance {
+                id: server.clone(),
+                ip: ip.to_string(),
+            });
+            Finding::Routed {
+                server,
+                ip: *ip,
+                source: source.clone(),
+                port: member.port,
+            }
         }
         Address::Pending(why) => Finding::Pending(why.clone()),
-        Address::None(why) => Finding::LeftOut { why: why.clone(), fault: true },
+        Address::None(why) => Finding::LeftOut {
+            why: why.clone(),
+            fault: true,
+        },
     }
 }
 
@@ -248,14 +303,27 @@ fn differences(member: &Member<'_>, leader: &Member<'_>) -> Vec<String> {
             ));
         }
     };
-    note("CONFIG_MODE", mode_word(own.mode).to_owned(), mode_word(rule.mode).to_owned());
-    note("PREDICATE", format!("{:?}", own.patterns.join(" ")), format!("{:?}", rule.patterns.join(" ")));
+    note(
+        "CONFIG_MODE",
+        mode_word(own.mode).to_owned(),
+        mode_word(rule.mode).to_owned(),
+    );
+    note(
+        "PREDICATE",
+        format!("{:?}", own.patterns.join(" ")),
+        format!("{:?}", rule.patterns.join(" ")),
+    );
     let cookie = |cookie: &Option<String>| cookie.clone().unwrap_or_else(|| "(none)".to_owned());
     note("COOKIE", cookie(&own.cookie), cookie(&rule.cookie));
     notes
 }
 
-fn verdict(monitored: &Monitored<'_>, service: Option<&str>, finding: Finding, notes: Vec<String>) -> Verdict {
+fn verdict(
+    monitored: &Monitored<'_>,
+    service: Option<&str>,
+    finding: Finding,
+    notes: Vec<String>,
+) -> Verdict {
     Verdict {
         id: monitored.container.id.clone(),
         name: monitored.container.name.clone(),
@@ -276,8 +344,17 @@ fn server_names(monitored: &[Monitored<'_>]) -> BTreeMap<String, String> {
     for one in monitored {
         *uses.entry(short(&one.container.id)).or_default() += 1;
     }
-    let name = |id: &String| if uses.get(short(id)) == Some(&1) { short(id).to_owned() } else { id.clone() };
-    monitored.iter().map(|one| (one.container.id.clone(), name(&one.container.id))).collect()
+    let name = |id: &String| {
+        if uses.get(short(id)) == Some(&1) {
+            short(id).to_owned()
+        } else {
+            id.clone()
+        }
+    };
+    monitored
+        .iter()
+        .map(|one| (one.container.id.clone(), name(&one.container.id)))
+        .collect()
 }
 
 /// Services that claim one predicate, or differ in case alone. The first in rule order gets the requests.

@@ -134,7 +134,11 @@ impl Syncer {
 
     /// When something must be looked at again without any news.
     pub fn next_due(&self) -> Option<Instant> {
-        self.inventory.next_due().into_iter().chain(self.list_again).min()
+        self.inventory
+            .next_due()
+            .into_iter()
+            .chain(self.list_again)
+            .min()
     }
 
     /// Weave's side, if it is looked at.
@@ -152,9 +156,16 @@ impl Syncer {
     /// # Errors
     /// When Docker, the registry or HAProxy fails. The running config stands then.
     pub fn pass(&mut self, news: &News, look: Look) -> Result<Outcome> {
-        let _lock = lock::take(&self.state_dir, lock::PASS, PASS_LOCK_PATIENCE).map_err(|error| {
-            if error.is(Kind::Denied) { error.hint("it is in the middle of a pass that does not end; see what it waits for") } else { error }
-        })?;
+        let _lock =
+            lock::take(&self.state_dir, lock::PASS, PASS_LOCK_PATIENCE).map_err(|error| {
+                if error.is(Kind::Denied) {
+                    error.hint(
+                        "it is in the middle of a pass that does not end; see what it waits for",
+                    )
+                } else {
+                    error
+                }
+            })?;
         let started = Instant::now();
         self.owed = self.owed.max(look);
         self.look(news)?;
@@ -181,14 +192,16 @@ impl Syncer {
                 ask: answered - looked,
                 applied: how,
             })),
-            haproxy::Outcome::NotRunning(words) => {
-                Err(Error::new("the config is in its place, but HAProxy is not running", words)
-                    .kind(Kind::Unreachable)
-                    .hint("start HAProxy; it takes the config then"))
-            }
-            haproxy::Outcome::Refused(words) => {
-                Err(Error::new("HAProxy's check refuses the new config; the running one stands", words))
-            }
+            haproxy::Outcome::NotRunning(words) => Err(Error::new(
+                "the config is in its place, but HAProxy is not running",
+                words,
+            )
+            .kind(Kind::Unreachable)
+            .hint("start HAProxy; it takes the config then")),
+            haproxy::Outcome::Refused(words) => Err(Error::new(
+                "HAProxy's check refuses the new config; the running one stands",
+                words,
+            )),
         }
     }
 
@@ -200,7 +213,10 @@ impl Syncer {
             if let Some(at) = change.gone {
                 self.inventory.gone(id, at, now);
             }
-            if let (Some(overlay), true) = (&mut self.overlay, change.gone.is_some() || change.started.is_some()) {
+            if let (Some(overlay), true) = (
+                &mut self.overlay,
+                change.gone.is_some() || change.started.is_some(),
+            ) {
                 overlay.died(id);
             }
             if let Some((signal, _)) = change.signal {
@@ -215,7 +231,10 @@ impl Syncer {
             self.owed = self.owed.max(Look::List);
         }
         if self.owed != Look::Changes {
-            let rows = self.docker.containers().inspect_err(|_| self.owe(&inspect, now))?;
+            let rows = self
+                .docker
+                .containers()
+                .inspect_err(|_| self.owe(&inspect, now))?;
             inspect.extend(self.inventory.listed(rows, now, self.owed == Look::Afresh));
             self.list_again = self.inventory.list_again(now);
             self.owed = Look::Changes;
@@ -263,7 +282,13 @@ impl Syncer {
             .monitored()
             .filter(|known| matches!(known.reading, Reading::Service(_)))
             .filter_map(|known| address::asks_router_for(&known.container, &context))
-            .map(|owner| (owner.id.clone(), owner.hostname.clone(), owner.domainname.clone()))
+            .map(|owner| {
+                (
+                    owner.id.clone(),
+                    owner.hostname.clone(),
+                    owner.domainname.clone(),
+                )
+            })
             .collect();
         if let Some(overlay) = &mut self.overlay {
             overlay.want(&wanted, now);
@@ -273,12 +298,19 @@ impl Syncer {
         }
     }
 
-    fn context<'a>(&'a self, find: &'a dyn Fn(&str) -> Option<&'a Container>, weave: &'a View) -> Context<'a> {
+    fn context<'a>(
+        &'a self,
+        find: &'a dyn Fn(&str) -> Option<&'a Container>,
+        weave: &'a View,
+    ) -> Context<'a> {
         Context {
             network: self.network.as_deref(),
             haproxy: self.inventory.haproxy(),
             host: self.host,
-            mode: self.overlay.as_ref().map_or(weave::Mode::Never, Overlay::mode),
+            mode: self
+                .overlay
+                .as_ref()
+                .map_or(weave::Mode::Never, Overlay::mode),
             weave,
             find,
         }
@@ -304,10 +336,20 @@ impl Syncer {
 
     /// Instances of our services on other hosts, as far as Weave's names tell.
     fn elsewhere(&self) -> Vec<Running> {
-        let Some(overlay) = &self.overlay else { return Vec::new() };
-        let services: BTreeSet<&str> =
-            self.selection.services.iter().map(|service| service.service_name.as_str()).collect();
-        let others = overlay.view().elsewhere(&|name| services.contains(name), &|id| self.inventory.has(id));
+        let Some(overlay) = &self.overlay else {
+            return Vec::new();
+        };
+        let services: BTreeSet<&str> = self
+            .selection
+            .services
+            .iter()
+            .map(|service| service.service_name.as_str())
+            .collect();
+        let others = overlay
+            .view()
+            .elsewhere(&|name| services.contains(name), &|id| {
+                self.inventory.has(id)
+            });
         let running = |other: Elsewhere| Running {
             service_name: other.name,
             id: service::short(&other.id).to_owned(),

@@ -36,7 +36,13 @@ const TROUBLE_SAID_AFTER: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// When the signals cannot be caught or a thread cannot be started.
-pub fn run(mut syncer: Syncer, events: Docker, interest: Interest, inbox: Inbox, mut schedule: Schedule) -> Result<()> {
+pub fn run(
+    mut syncer: Syncer,
+    events: Docker,
+    interest: Interest,
+    inbox: Inbox,
+    mut schedule: Schedule,
+) -> Result<()> {
     start_signals(inbox.clone())?;
     start_events(events, interest, inbox.clone())?;
     let mut stream: Option<Hangup> = None;
@@ -77,8 +83,13 @@ pub fn run(mut syncer: Syncer, events: Docker, interest: Interest, inbox: Inbox,
 /// Takes in what Weave's router answered and asks it again when that is due, on a thread that lives for
 /// one question. Returns when the next question is due.
 fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Result<Option<Instant>> {
-    let Some(overlay) = syncer.overlay() else { return Ok(None) };
-    if inbox.take_answer().is_some_and(|answer| overlay.answered(answer)) {
+    let Some(overlay) = syncer.overlay() else {
+        return Ok(None);
+    };
+    if inbox
+        .take_answer()
+        .is_some_and(|answer| overlay.answered(answer))
+    {
         inbox.addresses();
     }
     let now = Instant::now();
@@ -119,7 +130,11 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due) -> Ended {
 /// One line that tells what changed, why, and how long each step took.
 fn applied(report: &Report, cause: &str) -> String {
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-    let how = if report.applied.confirmed { "reloaded and confirmed" } else { "reloaded" };
+    let how = if report.applied.confirmed {
+        "reloaded and confirmed"
+    } else {
+        "reloaded"
+    };
     format!(
         "{} ({cause}); {how}; look {:.1} ms, ask {:.1} ms, check {:.1} ms, swap {:.1} ms, reload {:.1} ms",
         report.changes,
@@ -136,7 +151,9 @@ fn cause(news: &News, due: Due) -> String {
         (_, Due::Resync) => "resync".to_owned(),
         (_, Due::Retry) if news.events == 0 => "retry".to_owned(),
         (_, Due::Recheck) if news.events == 0 => "look again".to_owned(),
-        (Some(first), _) if news.events > 1 => format!("{first} and {} more events", news.events - 1),
+        (Some(first), _) if news.events > 1 => {
+            format!("{first} and {} more events", news.events - 1)
+        }
         (Some(first), _) => first.clone(),
         (None, _) if news.asked => "SIGHUP".to_owned(),
         (None, _) if news.addresses => "new addresses".to_owned(),
@@ -168,11 +185,24 @@ fn start_signals(inbox: Inbox) -> Result<()> {
             }
         }
     };
-    thread::Builder::new().name("signals".to_owned()).spawn(listen).map(drop).map_err(failed)
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(listen)
+        .map(drop)
+        .map_err(failed)
 }
 
 fn start_events(docker: Docker, interest: Interest, inbox: Inbox) -> Result<()> {
-    let follow = move || Follower { docker, interest, inbox, newest: None, trouble: None }.run();
+    let follow = move || {
+        Follower {
+            docker,
+            interest,
+            inbox,
+            newest: None,
+            trouble: None,
+        }
+        .run()
+    };
     thread::Builder::new()
         .name("docker-events".to_owned())
         .spawn(follow)
@@ -205,7 +235,10 @@ impl Follower {
                 Ok(stream) => {
                     let why = self.read(stream);
                     self.inbox.lost();
-                    self.trouble.get_or_insert(Trouble { since: Instant::now(), said: false });
+                    self.trouble.get_or_insert(Trouble {
+                        since: Instant::now(),
+                        said: false,
+                    });
                     log::debug!("Docker's event stream ended: {why}");
                     if began.elapsed() >= GOOD_STREAM {
                         wait = RECONNECT.0;
@@ -221,9 +254,15 @@ impl Follower {
     fn connect(&mut self) -> Result<EventStream> {
         let ping = self.docker.ping()?;
         let daemon_now = ping.daemon_time.map(|time| time.unix_nanos());
-        let since = self.newest.or(daemon_now).map(|at| at - SINCE_OVERLAP_NANOS);
+        let since = self
+            .newest
+            .or(daemon_now)
+            .map(|at| at - SINCE_OVERLAP_NANOS);
         let stream = self.docker.events(since)?;
-        self.inbox.connected(Connected { api: ping.api.clone(), hangup: stream.hangup()? });
+        self.inbox.connected(Connected {
+            api: ping.api.clone(),
+            hangup: stream.hangup()?,
+        });
         match self.trouble.take() {
             Some(trouble) if !trouble.said => log::debug!("following Docker again"),
             _ => log::info!("following {} (API {})", self.docker.address(), ping.api),
@@ -249,10 +288,16 @@ impl Follower {
 
     fn cannot_connect(&mut self, error: &Error) {
         let first = self.trouble.is_none() && self.newest.is_none();
-        let trouble = self.trouble.get_or_insert(Trouble { since: Instant::now(), said: false });
+        let trouble = self.trouble.get_or_insert(Trouble {
+            since: Instant::now(),
+            said: false,
+        });
         if !trouble.said && (first || trouble.since.elapsed() >= TROUBLE_SAID_AFTER) {
             trouble.said = true;
-            log::warn!("{}; the running config stands, trying until it answers", with_hint(error));
+            log::warn!(
+                "{}; the running config stands, trying until it answers",
+                with_hint(error)
+            );
         } else {
             log::debug!("{error}");
         }
@@ -261,6 +306,8 @@ impl Follower {
 
 /// A wait of three quarters to five quarters of the given one, so that many hosts do not come at once.
 fn jittered(wait: Duration) -> Duration {
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let clock = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     wait * 3 / 4 + wait * (clock.subsec_nanos() / 1000 % 1000) / 2000
 }

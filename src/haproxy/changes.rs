@@ -10,7 +10,9 @@ const NAMED_MAX: usize = 6;
 /// Says what `new` changes against `old`, `None` being no config at all.
 pub fn in_words(old: Option<&str>, new: &str) -> String {
     let new = servers(&Config::parse(new));
-    let Some(old) = old else { return format!("first config: {}", size(&new)) };
+    let Some(old) = old else {
+        return format!("first config: {}", size(&new));
+    };
     let old = servers(&Config::parse(old));
 
     let mut words = Vec::new();
@@ -25,7 +27,9 @@ pub fn in_words(old: Option<&str>, new: &str) -> String {
         to.iter()
             .flat_map(|(backend, servers)| {
                 let known = from.get(backend).unwrap_or(&none);
-                servers.difference(known).map(move |server| format!("{sign}{}/{server}", service(backend)))
+                servers
+                    .difference(known)
+                    .map(move |server| format!("{sign}{}/{server}", service(backend)))
             })
             .collect()
     };
@@ -49,7 +53,10 @@ fn servers(config: &Config<'_>) -> Servers {
     config
         .backends()
         .map(|backend| {
-            let servers = backend.servers().map(|server| format!("{} {}", server.name, server.address)).collect();
+            let servers = backend
+                .servers()
+                .map(|server| format!("{} {}", server.name, server.address))
+                .collect();
             (backend.name().to_owned(), servers)
         })
         .collect()
@@ -61,9 +68,19 @@ fn service(backend: &str) -> &str {
 }
 
 fn size(servers: &Servers) -> String {
-    let plural = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
+    let plural = |n: usize, word: &str| {
+        if n == 1 {
+            format!("1 {word}")
+        } else {
+            format!("{n} {word}s")
+        }
+    };
     let all = servers.values().map(BTreeSet::len).sum();
-    format!("{}, {}", plural(servers.len(), "service"), plural(all, "server"))
+    format!(
+        "{}, {}",
+        plural(servers.len(), "service"),
+        plural(all, "server")
+    )
 }
 
 #[cfg(test)]
@@ -81,12 +98,21 @@ mod tests {
                 "backend be_web\n    server a 10.0.0.1:80 check\n    server b 10.0.0.2:80 check\n",
                 "removed api, +web/b 10.0.0.2:80, -api/c 10.0.0.3:80; now 1 service, 2 servers",
             ),
-            (Some(OLD), OLD, "rules or settings changed; now 2 services, 2 servers"),
+            (
+                Some(OLD),
+                OLD,
+                "rules or settings changed; now 2 services, 2 servers",
+            ),
         ] {
             assert_eq!(in_words(old, new), expected);
         }
-        let many: String = (0..9).map(|n| format!("    server s{n} 10.0.0.{n}:80\n")).collect();
+        let many: String = (0..9)
+            .map(|n| format!("    server s{n} 10.0.0.{n}:80\n"))
+            .collect();
         let many = format!("backend be_web\n{many}");
-        assert_eq!(in_words(Some(OLD), &many), "removed api, +9 -2 servers; now 1 service, 9 servers");
+        assert_eq!(
+            in_words(Some(OLD), &many),
+            "removed api, +9 -2 servers; now 1 service, 9 servers"
+        );
     }
 }

@@ -52,7 +52,10 @@ impl Memory {
         let text = std::fs::read(&self.taken).ok()?;
         let record: Record = serde_json::from_slice(&text).ok()?;
         let ours = record.version == VERSION && record.config == self.config;
-        ours.then_some(Taken { fingerprint: record.fingerprint, request: record.request })
+        ours.then_some(Taken {
+            fingerprint: record.fingerprint,
+            request: record.request,
+        })
     }
 
     /// The last config that HAProxy took, with its fingerprint.

@@ -91,13 +91,20 @@ impl Haproxy {
     /// Remembers what an earlier run left in the state folder.
     pub fn new(settings: Settings) -> Self {
         let memory = Memory::new(&settings.state_dir, &settings.config);
-        Haproxy { settings, memory, unchecked_said: false }
+        Haproxy {
+            settings,
+            memory,
+            unchecked_said: false,
+        }
     }
 
     /// Whether HAProxy last took the answer to the request of this `digest`, and the file still says so.
     pub fn holds(&self, request: &str) -> bool {
         self.memory.taken().is_some_and(|taken| {
-            taken.request == request && self.on_disk().is_some_and(|text| carries(&text, &taken.fingerprint))
+            taken.request == request
+                && self
+                    .on_disk()
+                    .is_some_and(|text| carries(&text, &taken.fingerprint))
         })
     }
 
@@ -107,14 +114,27 @@ impl Haproxy {
     /// When a step fails. HAProxy then runs what it ran before, and so does the file say.
     pub fn apply(&mut self, text: &str, request: &str) -> Result<Outcome> {
         let wanted = config::with_fingerprint(text);
-        let fingerprint = config::split_fingerprint(&wanted).1.unwrap_or_default().to_owned();
+        let fingerprint = config::split_fingerprint(&wanted)
+            .1
+            .unwrap_or_default()
+            .to_owned();
         let path = self.target();
         let before = self.on_disk();
         let taken = self.memory.taken();
         let in_place = before.as_deref() == Some(wanted.as_str());
-        if in_place && taken.as_ref().is_some_and(|taken| taken.fingerprint == fingerprint) {
+        if in_place
+            && taken
+                .as_ref()
+                .is_some_and(|taken| taken.fingerprint == fingerprint)
+        {
             if taken.is_some_and(|taken| taken.request != request) {
-                self.memory.remember(&Taken { fingerprint, request: request.to_owned() }, &wanted);
+                self.memory.remember(
+                    &Taken {
+                        fingerprint,
+                        request: request.to_owned(),
+                    },
+                    &wanted,
+                );
             }
             return Ok(Outcome::Unchanged);
         }
@@ -134,10 +154,24 @@ impl Haproxy {
         let swapped = Instant::now();
         match self.make_live(&path, &fingerprint) {
             Ok(Live::Yes { confirmed }) => {
-                self.memory.remember(&Taken { fingerprint, request: request.to_owned() }, &wanted);
+                self.memory.remember(
+                    &Taken {
+                        fingerprint,
+                        request: request.to_owned(),
+                    },
+                    &wanted,
+                );
                 let reload = swapped.elapsed();
-                let how = Applied { check: checked - started, swap: swapped - checked, reload, confirmed };
-                Ok(Outcome::Applied { how, changes: changes::in_words(before.as_deref(), &wanted) })
+                let how = Applied {
+                    check: checked - started,
+                    swap: swapped - checked,
+                    reload,
+                    confirmed,
+                };
+                Ok(Outcome::Applied {
+                    how,
+                    changes: changes::in_words(before.as_deref(), &wanted),
+                })
             }
             Ok(Live::NotRunning(words)) => Ok(Outcome::NotRunning(words)),
             Err(error) => Err(self.roll_back(&path, before, error)),
@@ -150,7 +184,9 @@ impl Haproxy {
             match self.settings.script.reload(path, fingerprint)? {
                 Reloaded::Live => {}
                 Reloaded::NotRunning(words) => return Ok(Live::NotRunning(words)),
-                Reloaded::Failed(words) => return Err(Error::new("HAProxy did not take the config", words)),
+                Reloaded::Failed(words) => {
+                    return Err(Error::new("HAProxy did not take the config", words));
+                }
             }
             match self.confirmed(fingerprint)? {
                 None => return Ok(Live::Yes { confirmed: false }),
@@ -190,15 +226,23 @@ impl Haproxy {
     /// Puts back what HAProxy ran before, and makes it live again in case HAProxy was lost on the way.
     fn roll_back(&self, path: &Path, before: Option<String>, error: Error) -> Error {
         let hint = error.hint_text().map(str::to_owned);
-        let Some((text, fingerprint)) = self.memory.last_good().or_else(|| before.map(|text| (text, String::new())))
+        let Some((text, fingerprint)) = self
+            .memory
+            .last_good()
+            .or_else(|| before.map(|text| (text, String::new())))
         else {
             return error;
         };
-        let put_back = atomic_file::replace(path, text.as_bytes()).and_then(|_| self.make_live(path, &fingerprint));
+        let put_back = atomic_file::replace(path, text.as_bytes())
+            .and_then(|_| self.make_live(path, &fingerprint));
         let now = match put_back {
             Ok(Live::Yes { .. }) => "the last good config was put back and is live".to_owned(),
-            Ok(Live::NotRunning(_)) => "the last good config was put back; HAProxy is not running".to_owned(),
-            Err(e) => format!("the last good config was put back, but HAProxy does not take it either: {e}"),
+            Ok(Live::NotRunning(_)) => {
+                "the last good config was put back; HAProxy is not running".to_owned()
+            }
+            Err(e) => format!(
+                "the last good config was put back, but HAProxy does not take it either: {e}"
+            ),
         };
         let error = Error::new(error.to_string(), now).kind(Kind::Failed);
         match hint {
@@ -215,7 +259,8 @@ impl Haproxy {
 
     /// The config's own file, past symbolic links: a link is not to be replaced by a file.
     fn target(&self) -> PathBuf {
-        std::fs::canonicalize(&self.settings.config).unwrap_or_else(|_| self.settings.config.clone())
+        std::fs::canonicalize(&self.settings.config)
+            .unwrap_or_else(|_| self.settings.config.clone())
     }
 
     fn on_disk(&self) -> Option<String> {

@@ -17,8 +17,7 @@ pub const BUILT_IN: &str = include_str!("../../scripts/update_haproxy.sh");
 /// Most lines of the script's output that one message repeats.
 const OUTPUT_LINES_MAX: usize = 8;
 /// What to do about a script that hangs.
-const TIMEOUT_HINT: &str =
-    "--script-timeout sets the limit; run the script by hand with the same arguments to see where it waits";
+const TIMEOUT_HINT: &str = "--script-timeout sets the limit; run the script by hand with the same arguments to see where it waits";
 /// `ENOEXEC`: the file is no program that the kernel can start.
 const ENOEXEC: i32 = 8;
 
@@ -70,7 +69,12 @@ impl Script {
         state_dir: PathBuf,
         environment: Vec<(OsString, OsString)>,
     ) -> Self {
-        Script { path, limit, state_dir, environment }
+        Script {
+            path,
+            limit,
+            state_dir,
+            environment,
+        }
     }
 
     /// Has the target's own HAProxy check a staged config.
@@ -112,9 +116,24 @@ impl Script {
         let name = format!("{} {mode} {}", self.name(), path.display());
         let mut command = self.command(mode, path);
         command.env("COSMONAUT_FINGERPRINT", fingerprint);
-        let ended = program::run(command, &name, self.limit, &self.state_dir, |error, cause| self.cannot_start(error, cause))
-            .map_err(|error| if error.is(Kind::TimedOut) { error.hint(TIMEOUT_HINT) } else { error })?;
-        Ok((ended.status, program::last_lines(&ended.output, OUTPUT_LINES_MAX)))
+        let ended = program::run(
+            command,
+            &name,
+            self.limit,
+            &self.state_dir,
+            |error, cause| self.cannot_start(error, cause),
+        )
+        .map_err(|error| {
+            if error.is(Kind::TimedOut) {
+                error.hint(TIMEOUT_HINT)
+            } else {
+                error
+            }
+        })?;
+        Ok((
+            ended.status,
+            program::last_lines(&ended.output, OUTPUT_LINES_MAX),
+        ))
     }
 
     fn command(&self, mode: &str, path: &Path) -> Command {
@@ -138,7 +157,9 @@ impl Script {
             (std::io::ErrorKind::NotFound, Some(path)) if path.exists() => {
                 error.hint("its first line names an interpreter that is not there")
             }
-            (std::io::ErrorKind::NotFound, _) => error.hint("--script names the reload script; is the path right?"),
+            (std::io::ErrorKind::NotFound, _) => {
+                error.hint("--script names the reload script; is the path right?")
+            }
             (std::io::ErrorKind::PermissionDenied, Some(path)) => {
                 error.hint(format!("make it executable: chmod +x {}", path.display()))
             }
@@ -155,6 +176,9 @@ impl Script {
             (None, Some(signal)) => format!("killed by signal {signal}"),
             (None, None) => "ended in an unknown way".to_owned(),
         };
-        Error::new(format!("{} {mode} {} failed", self.name(), path.display()), program::with_words(&how, words))
+        Error::new(
+            format!("{} {mode} {} failed", self.name(), path.display()),
+            program::with_words(&how, words),
+        )
     }
 }

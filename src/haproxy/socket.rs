@@ -34,13 +34,19 @@ impl SocketAddr {
         if path.starts_with('/') {
             return Ok(SocketAddr::Path(PathBuf::from(path)));
         }
-        let tcp = ["ipv4@", "ipv6@", "tcp@", "tcp://"].iter().find_map(|prefix| text.strip_prefix(prefix));
+        let tcp = ["ipv4@", "ipv6@", "tcp@", "tcp://"]
+            .iter()
+            .find_map(|prefix| text.strip_prefix(prefix));
         let tcp = tcp.unwrap_or(text);
         match tcp.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+            Some((host, port))
+                if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) =>
+            {
                 Ok(SocketAddr::Tcp(tcp.to_owned()))
             }
-            _ => Err(format!("{text} is no socket address; want /PATH or HOST:PORT")),
+            _ => Err(format!(
+                "{text} is no socket address; want /PATH or HOST:PORT"
+            )),
         }
     }
 }
@@ -77,34 +83,59 @@ pub fn command(address: &SocketAddr, line: &str, limit: Duration) -> Result<Stri
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
                 Error::new(tried(), format!("no answer within {limit:?}")).kind(Kind::TimedOut)
             }
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::new(tried(), &e).kind(Kind::Unreachable),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                Error::new(tried(), &e).kind(Kind::Unreachable)
+            }
             ErrorKind::PermissionDenied => Error::new(tried(), &e).kind(Kind::Denied),
             _ => Error::new(tried(), &e),
         };
         error.hint("is HAProxy running, and does its config have a `stats socket` at that address?")
     };
-    let left = || until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    let left = || {
+        until
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1))
+    };
     let mut reply = Vec::new();
     match address {
         SocketAddr::Path(path) => {
             let mut stream = UnixStream::connect(path).map_err(failed)?;
             stream.set_write_timeout(Some(left())).map_err(failed)?;
-            stream.write_all(format!("{line}\n").as_bytes()).map_err(failed)?;
+            stream
+                .write_all(format!("{line}\n").as_bytes())
+                .map_err(failed)?;
             stream.shutdown(Shutdown::Write).map_err(failed)?;
-            read_all(&mut stream, &mut reply, |stream| stream.set_read_timeout(Some(left())), until).map_err(failed)?;
+            read_all(
+                &mut stream,
+                &mut reply,
+                |stream| stream.set_read_timeout(Some(left())),
+                until,
+            )
+            .map_err(failed)?;
         }
         SocketAddr::Tcp(host) => {
             let target = host.to_socket_addrs().map_err(failed)?.next();
             let target = target.ok_or_else(|| Error::new(tried(), "the name has no address"))?;
             let mut stream = TcpStream::connect_timeout(&target, left()).map_err(failed)?;
             stream.set_write_timeout(Some(left())).map_err(failed)?;
-            stream.write_all(format!("{line}\n").as_bytes()).map_err(failed)?;
+            stream
+                .write_all(format!("{line}\n").as_bytes())
+                .map_err(failed)?;
             stream.shutdown(Shutdown::Write).map_err(failed)?;
-            read_all(&mut stream, &mut reply, |stream| stream.set_read_timeout(Some(left())), until).map_err(failed)?;
+            read_all(
+                &mut stream,
+                &mut reply,
+                |stream| stream.set_read_timeout(Some(left())),
+                until,
+            )
+            .map_err(failed)?;
         }
     }
     if reply.len() as u64 > REPLY_BYTES_MAX {
-        return Err(Error::new(tried(), format!("its reply is longer than {} MiB", REPLY_BYTES_MAX >> 20)));
+        return Err(Error::new(
+            tried(),
+            format!("its reply is longer than {} MiB", REPLY_BYTES_MAX >> 20),
+        ));
     }
     Ok(String::from_utf8_lossy(&reply).into_owned())
 }
@@ -114,14 +145,34 @@ pub fn command(address: &SocketAddr, line: &str, limit: Duration) -> Result<Stri
 /// # Errors
 /// As [`command`], and when the answer is not that of a HAProxy.
 pub fn info(address: &SocketAddr, master: bool, limit: Duration) -> Result<Info> {
-    let reply = command(address, if master { "@1 show info" } else { "show info" }, limit)?;
+    let reply = command(
+        address,
+        if master { "@1 show info" } else { "show info" },
+        limit,
+    )?;
     let value = |name: &str| {
-        reply.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("").trim().to_owned()
+        reply
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .unwrap_or("")
+            .trim()
+            .to_owned()
     };
-    let info = Info { version: value("Version"), pid: value("Pid"), description: value("description") };
+    let info = Info {
+        version: value("Version"),
+        pid: value("Pid"),
+        description: value("description"),
+    };
     if info.version.is_empty() {
-        let said = reply.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
-        return Err(Error::new(format!("cannot read what HAProxy at {address} says of itself"), said));
+        let said = reply
+            .lines()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("nothing")
+            .to_owned();
+        return Err(Error::new(
+            format!("cannot read what HAProxy at {address} says of itself"),
+            said,
+        ));
     }
     Ok(info)
 }

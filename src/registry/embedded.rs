@@ -82,10 +82,7 @@ impl Embedded {
 
     /// Says what is left out, once as long as it stays so.
     fn tell(&mut self, left_out: Vec<LeftOut>) {
-        for LeftOut { service, why } in left_out
-            .iter()
-            .filter(|new| !self.left_out.contains(new))
-        {
+        for LeftOut { service, why } in left_out.iter().filter(|new| !self.left_out.contains(new)) {
             log::warn!("service {service} is not routed as asked: {why}");
         }
         self.left_out = left_out;
@@ -218,7 +215,11 @@ pub fn merge(stored: &State, payload: &Payload) -> Merged {
         };
         let mut addresses: BTreeMap<&str, &str> = BTreeMap::new();
         for (&id, &ip) in running.get(name).into_iter().flatten() {
-            let ip = if ip.is_empty() { stored_ip(id) } else { Some(ip) };
+            let ip = if ip.is_empty() {
+                stored_ip(id)
+            } else {
+                Some(ip)
+            };
             addresses.insert(id, ip.unwrap_or_default());
         }
         for instance in &candidate.containers {
@@ -271,10 +272,7 @@ fn settings(candidate: &Candidate) -> Service {
         mode: candidate.config_mode,
         patterns: candidate.patterns().map(str::to_owned).collect(),
         port: candidate.port,
-        cookie: candidate
-            .cookie
-            .clone()
-            .filter(|cookie| !cookie.is_empty()),
+        cookie: candidate.cookie.clone().filter(|cookie| !cookie.is_empty()),
         servers: Vec::new(),
     }
 }

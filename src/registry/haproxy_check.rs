@@ -8,7 +8,10 @@ use std::process::{Command, Stdio};
 /// Without HAProxy the test fails, unless `COSMONAUT_TEST_WITHOUT` names `haproxy`.
 pub(crate) fn assert_accepted(config: &str) {
     match verdict(config) {
-        Some(words) => assert!(words.is_empty(), "haproxy -dW -c says:\n{words}\n---\n{config}"),
+        Some(words) => assert!(
+            words.is_empty(),
+            "haproxy -dW -c says:\n{words}\n---\n{config}"
+        ),
         None => eprintln!("haproxy is missing: this config was not checked"),
     }
 }
@@ -41,5 +44,9 @@ pub(crate) fn verdict(config: &str) -> Option<String> {
     let output = haproxy.wait_with_output().expect("haproxy ends");
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     let refused = !output.status.success();
-    Some(if refused { format!("refused: {words}") } else { String::new() })
+    Some(if refused {
+        format!("refused: {words}")
+    } else {
+        String::new()
+    })
 }

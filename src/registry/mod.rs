@@ -7,12 +7,12 @@
 pub mod answer;
 pub mod cosmos;
 pub mod embedded;
-pub mod store;
-pub mod template;
 #[cfg(test)]
 pub(crate) mod expected;
 #[cfg(test)]
 pub(crate) mod haproxy_check;
+pub mod store;
+pub mod template;
 
 use std::cmp::{Ordering, Reverse};
 
@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 
 /// How requests are told apart: by host name or by the first part of the path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// By the `Host` header.

@@ -8,8 +8,8 @@
 //! Order of the rules, since the first match wins: exact host names in the services' order, then
 //! wildcards (longest first), then path prefixes (longest first).
 
-use std::collections::HashSet;
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -136,7 +136,9 @@ impl Base {
     pub fn built_in(socket: Option<&str>) -> Result<Base, String> {
         let socket = match socket {
             None => String::new(),
-            Some(path) if path.is_empty() || path.contains(|c: char| c == '\'' || c.is_control()) => {
+            Some(path)
+                if path.is_empty() || path.contains(|c: char| c == '\'' || c.is_control()) =>
+            {
                 return Err(format!(
                     "{path:?} cannot be the path of a runtime socket: it is empty or holds a quote or a control character"
                 ));
@@ -328,7 +330,9 @@ fn clash(base: &Base, service: &Service) -> Option<String> {
     }
     let own = format!("{acl}:");
     if base.acls.contains(&acl) || base.acls.iter().any(|taken| taken.starts_with(&own)) {
-        return Some(format!("the base's frontend already has an acl named {acl}"));
+        return Some(format!(
+            "the base's frontend already has an acl named {acl}"
+        ));
     }
     None
 }
@@ -406,7 +410,10 @@ impl Rule<'_> {
 }
 
 fn push_rules(text: &mut String, services: &[&Service]) {
-    let mut rules: Vec<_> = services.iter().flat_map(|service| rules_of(service)).collect();
+    let mut rules: Vec<_> = services
+        .iter()
+        .flat_map(|service| rules_of(service))
+        .collect();
     // Stable: equal ones stay in the services' order.
     rules.sort_by_key(|rule| {
         let length = match rule.kind {
@@ -584,7 +591,11 @@ mod tests {
 
     #[test]
     fn rules_and_backends_of_every_kind() {
-        let mut shop = service("shop", Mode::Host, &["shop.example.com", "*.shop.example.com"]);
+        let mut shop = service(
+            "shop",
+            Mode::Host,
+            &["shop.example.com", "*.shop.example.com"],
+        );
         shop.cookie = Some("JSESSIONID".to_owned());
         shop.servers.push(Server {
             id: "89abcdef0123".to_owned(),
@@ -661,7 +672,11 @@ mod tests {
             } else {
                 // Refused by the description for another reason; still nothing but one service.
                 assert_accepted(&rendered.text);
-                assert_eq!(Config::parse(&rendered.text).services().len(), 1, "{value:?}");
+                assert_eq!(
+                    Config::parse(&rendered.text).services().len(),
+                    1,
+                    "{value:?}"
+                );
             }
         }
         assert!(cases > 30, "{cases} cases");
@@ -786,7 +801,10 @@ mod tests {
                 "defaults\n mode http\nfrontend a\n bind :80\nlisten l\n bind :81\n",
                 "its last proxy is `listen l` (line 5)",
             ),
-            ("frontend a\n bind :80\n", "`a` (line 1), is not in `mode http`"),
+            (
+                "frontend a\n bind :80\n",
+                "`a` (line 1), is not in `mode http`",
+            ),
             (
                 "defaults tcp\n mode tcp\ndefaults\n mode http\nfrontend a from tcp\n bind :80\n",
                 "is not in `mode http`",
@@ -798,7 +816,10 @@ mod tests {
         }
         let no_newline = Base::new("frontend a\n mode http\n bind :80").expect("a good base");
         let text = render(&no_newline, &[service("web", Mode::Host, &["a.b"])]).text;
-        assert!(text.contains("\n bind :80\n    # cosmonaut: rules\n"), "{text}");
+        assert!(
+            text.contains("\n bind :80\n    # cosmonaut: rules\n"),
+            "{text}"
+        );
         assert!(text.contains("backend be_web\n    mode http\n"), "{text}");
     }
 }
