@@ -392,3 +392,442 @@ fn persists(head: &Head) -> bool {
     };
     !says("close") && (head.minor > 0 || says("keep-alive"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::{Path, PathBuf};
+
+    /// All that an answer is: status, body, bytes behind it, and whether the connection goes on.
+    #[derive(Debug, PartialEq, Eq, Clone)]
+    struct Answer {
+        status: u16,
+        body: Vec<u8>,
+        behind: usize,
+        keeps_alive: bool,
+    }
+
+    /// Reads `pieces` one after the other as a connection would bring them, then its end.
+    fn read(pieces: &[&[u8]], limits: Limits) -> Result<Answer, HttpError> {
+        let mut decoder = Decoder::new(limits);
+        let mut pending = Vec::new();
+        let mut head = None;
+        let mut body = Vec::new();
+        let mut ended = false;
+        for piece in pieces {
+            pending.extend_from_slice(piece);
+            loop {
+                let (used, item) = decoder.decode(&pending)?;
+                let (more, end) = (item == Item::More, item == Item::End);
+                match item {
+                    Item::Head(found) => assert!(head.replace(found).is_none(), "two heads"),
+                    Item::Data(data) => {
+                        assert!(head.is_some() && !data.is_empty());
+                        body.extend_from_slice(data);
+                    }
+                    Item::End => ended = true,
+                    Item::More => {}
+                }
+                pending.drain(..used);
+                if more || end {
+                    break;
+                }
+            }
+        }
+        if !ended {
+            decoder.end_of_input()?;
+        }
+        Ok(Answer {
+            status: head.expect("a head").status,
+            body,
+            behind: pending.len(),
+            keeps_alive: decoder.keeps_alive(),
+        })
+    }
+
+    fn fixtures() -> Vec<PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/docker");
+        let mut found = Vec::new();
+        for folder in [
+            "docker-20.10.24",
+            "podman-4.3.1",
+            "socket-proxy-haproxy-2.6",
+        ] {
+            for entry in std::fs::read_dir(root.join(folder)).expect("fixtures") {
+                let path = entry.expect("fixture").path();
+                if path.extension().is_some_and(|ext| ext == "http") {
+                    found.push(path);
+                }
+            }
+        }
+        assert!(found.len() > 60, "{found:?}");
+        found
+    }
+
+    #[test]
+    fn captures_cut_anywhere_give_the_same_answer() {
+        for path in fixtures() {
+            let bytes = std::fs::read(&path).expect("fixture");
+            let whole = read(&[&bytes], Limits::default());
+            // A large one is cut at each place of its framing and here and there in its text.
+            let step = bytes.len() / 4_000 + 1;
+            for cut in (0..=bytes.len()).step_by(step) {
+                let (front, back) = bytes.split_at(cut);
+                assert_eq!(
+                    read(&[front, back], Limits::default()),
+                    whole,
+                    "{} at {cut}",
+                    path.display()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn captures_byte_by_byte_and_at_every_pair_of_cuts() {
+        for path in fixtures() {
+            let bytes = std::fs::read(&path).expect("fixture");
+            let whole = read(&[&bytes], Limits::default());
+            if bytes.len() < 8_000 {
+                let single: Vec<&[u8]> = bytes.chunks(1).collect();
+                assert_eq!(
+                    read(&single, Limits::default()),
+                    whole,
+                    "{}",
+                    path.display()
+                );
+            }
+        }
+        let bytes = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nA;x=\"y\"\r\n0123456789\r\n1\r\na\r\n0\r\nT: x\r\n\r\nrest";
+        let whole = read(&[bytes], Limits::default());
+        assert_eq!(whole.as_ref().map(|answer| answer.behind), Ok(4));
+        for first in 0..bytes.len() {
+            for second in first..bytes.len() {
+                let (front, rest) = bytes.split_at(second);
+                let (front, middle) = front.split_at(first);
+                let cut = read(&[front, middle, rest], Limits::default());
+                assert_eq!(cut.map(|answer| answer.body), Ok(b"0123456789a".to_vec()));
+            }
+        }
+    }
+
+    #[test]
+    fn captured_answers_have_the_bodies_that_curl_saw() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/docker");
+        for (name, body) in [
+            ("docker-20.10.24/containers-json-all", "json"),
+            ("docker-20.10.24/inspect-multi", "json"),
+            ("podman-4.3.1/containers-json-all", "json"),
+        ] {
+            let bytes = std::fs::read(root.join(format!("{name}.http"))).expect("fixture");
+            let plain = std::fs::read(root.join(format!("{name}.{body}"))).expect("fixture");
+            let answer = read(&[&bytes], Limits::default()).expect("an answer");
+            assert_eq!(answer.body.trim_ascii(), plain.trim_ascii(), "{name}");
+            assert!(answer.keeps_alive && answer.behind == 0, "{name}");
+        }
+        // The capture of a stream stops where it stopped: all events, then a cut.
+        for name in [
+            "docker-20.10.24/events-lifecycle",
+            "podman-4.3.1/events-lifecycle",
+        ] {
+            let bytes = std::fs::read(root.join(format!("{name}.http"))).expect("fixture");
+            assert_eq!(
+                read(&[&bytes], Limits::default()),
+                Err(HttpError::CutBody),
+                "{name}"
+            );
+        }
+    }
+
+    fn head(text: &str) -> Head {
+        match Decoder::new(Limits::default()).decode(text.as_bytes()) {
+            Ok((_, Item::Head(head))) => head,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn header_names_have_no_case() {
+        let head =
+            head("HTTP/1.1 200 OK\r\napi-version: 1.41\r\nDATE: x\r\nX: ä\r\ndate: y\r\n\r\n");
+        assert_eq!(head.header("Api-Version"), Some("1.41"));
+        assert_eq!(head.header("Date"), Some("x"));
+        assert_eq!(head.header("Server"), None);
+        assert_eq!(head.reason, "OK");
+    }
+
+    #[test]
+    fn bodies_end_where_the_rfc_says() {
+        for (text, status, body, behind, keeps_alive) in [
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOKx",
+                200,
+                "OK",
+                1,
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                200,
+                "",
+                0,
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\nContent-Length: 2\r\n\r\nOK",
+                200,
+                "OK",
+                0,
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nConnection: foo, Close\r\nContent-Length: 2\r\n\r\nOK",
+                200,
+                "OK",
+                0,
+                false,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nOK",
+                200,
+                "OK",
+                0,
+                false,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nOK",
+                200,
+                "OK",
+                0,
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n\r\nto the end",
+                200,
+                "to the end",
+                0,
+                false,
+            ),
+            ("HTTP/1.1 200\r\n\r\n", 200, "", 0, false),
+            (
+                "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+                204,
+                "",
+                0,
+                true,
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+                204,
+                "",
+                0,
+                true,
+            ),
+            ("HTTP/1.1 304 Not Modified\r\n\r\n", 304, "", 0, true),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na",
+                200,
+                "a",
+                0,
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                200,
+                "",
+                0,
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n00a \t;ext\r\n0123456789\r\n0;x\r\nA: b\r\nC: d\r\n\r\n",
+                200,
+                "0123456789",
+                0,
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+                200,
+                "a",
+                0,
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+                200,
+                "a",
+                0,
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nzzz",
+                200,
+                "zzz",
+                0,
+                false,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n1\r\na\r\n0\r\n\r\n",
+                200,
+                "a",
+                0,
+                false,
+            ),
+        ] {
+            let expected = Answer {
+                status,
+                body: body.into(),
+                behind,
+                keeps_alive,
+            };
+            assert_eq!(
+                read(&[text.as_bytes()], Limits::default()),
+                Ok(expected),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn malformed_answers_are_refused() {
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let body = |body: &str| format!("{chunked}{body}");
+        let many = |field: &str, times: usize| field.repeat(times);
+        for (text, error) in [
+            (String::new(), HttpError::NoAnswer),
+            ("HTTP/1.1 200 OK\r\nA: b".into(), HttpError::CutHead),
+            ("SSH-2.0-OpenSSH_9.2\r\n".into(), HttpError::Head),
+            ("HTTP/2 200 OK\r\n\r\n".into(), HttpError::Head),
+            ("HTTP/1.1 20 OK\r\n\r\n".into(), HttpError::Head),
+            ("HTTP/1.1 000 OK\r\n\r\n".into(), HttpError::Head),
+            ("HTTP/1.1 200 OK\r\nA b\r\n\r\n".into(), HttpError::Head),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n".into(),
+                HttpError::Head,
+            ),
+            ("\x15\x03\x03\0\x02\x02\x46".into(), HttpError::Head),
+            (
+                "HTTP/1.1 101 Switching\r\n\r\n".into(),
+                HttpError::SwitchedProtocol,
+            ),
+            (
+                many("HTTP/1.1 100 Continue\r\n\r\n", 9),
+                HttpError::TooManyInterim,
+            ),
+            (
+                format!("HTTP/1.1 200 OK\r\n{}\r\n", many("A: b\r\n", 65)),
+                HttpError::TooManyHeaders,
+            ),
+            (
+                format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", many("b", 16 << 10)),
+                HttpError::HeadTooLong,
+            ),
+            (many("\r\n", 16 << 10), HttpError::HeadTooLong),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n".into(),
+                HttpError::ContentLength,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nOK".into(),
+                HttpError::ContentLength,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n".into(),
+                HttpError::ContentLength,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n".into(),
+                HttpError::ContentLength,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n".into(),
+                HttpError::ContentLength,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n".into(),
+                HttpError::ContentLength,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nOK".into(),
+                HttpError::CutBody,
+            ),
+            (body(""), HttpError::CutBody),
+            (body("5\r\nhel"), HttpError::CutBody),
+            (body("5\r\nhello\r\n"), HttpError::CutBody),
+            (body("5\r\nhello\r\n0\r\n"), HttpError::CutBody),
+            (body("5\r\nhelloworld"), HttpError::Chunk),
+            (body("5\r\nhello\rX"), HttpError::Chunk),
+            (body("\r\n"), HttpError::Chunk),
+            (body(";x\r\n"), HttpError::Chunk),
+            (body("-1\r\n"), HttpError::Chunk),
+            (body("0x5\r\nhello"), HttpError::Chunk),
+            (body("5\nhello"), HttpError::Chunk),
+            (body("ffffffffffffffff0\r\n"), HttpError::Chunk),
+            (
+                body(&format!("5;{}", many("x", 1 << 10))),
+                HttpError::ChunkLineTooLong,
+            ),
+            (body("0\r\nno colon\r\n\r\n"), HttpError::Trailer),
+            (
+                body(&format!("0\r\nA: {}", many("b", 8 << 10))),
+                HttpError::TrailerTooLong,
+            ),
+            (
+                body(&format!("0\r\n{}\r\n", many("A: b\r\n", 65))),
+                HttpError::TooManyHeaders,
+            ),
+        ] {
+            let shown = text.chars().take(120).collect::<String>();
+            assert_eq!(
+                read(&[text.as_bytes()], Limits::default()),
+                Err(error),
+                "{shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_row_of_nasty_words_panics_or_never_ends() {
+        const WORDS: [&str; 22] = [
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.0 204 x\r\n",
+            "HTTP/1.1 100 C\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "Content-Length: 1\r\n",
+            "Content-Length: 18446744073709551615\r\n",
+            "Connection: close\r\n",
+            "\r\n",
+            "\r",
+            "\n",
+            "0",
+            "1",
+            "ffffffffffffffff",
+            "A",
+            ";",
+            " ",
+            ":",
+            "\0",
+            "\u{ff}",
+            "\t",
+            "0\r\n\r\n",
+            "x: y\r\n",
+        ];
+        fn try_all(prefix: &str, left: usize) {
+            let bytes = prefix.as_bytes();
+            let whole = read_quietly(&[bytes]);
+            let (front, back) = bytes.split_at(bytes.len() / 2);
+            assert_eq!(read_quietly(&[front, back]), whole, "{prefix:?}");
+            if left > 0 {
+                for word in WORDS {
+                    try_all(&format!("{prefix}{word}"), left - 1);
+                }
+            }
+        }
+        fn read_quietly(pieces: &[&[u8]]) -> Result<Vec<u8>, HttpError> {
+            read(pieces, Limits::default()).map(|answer| answer.body)
+        }
+        try_all("", 3);
+        try_all("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 3);
+        try_all("HTTP/1.1 200 OK\r\n", 3);
+    }
+}

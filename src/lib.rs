@@ -65,7 +65,7 @@ use std::time::Duration;
 use address::router::Router;
 use address::{router, weave};
 use cli::{Action, Command, Options, WeaveUse};
-use docker::{Docker, endpoint};
+use docker::Docker;
 use error::{Error, Result};
 use haproxy::Haproxy;
 use haproxy::script::{self, Script};
@@ -182,9 +182,24 @@ fn parts(options: &Options) -> Result<sync::Parts> {
 }
 
 fn docker(options: &Options) -> Result<Docker> {
-    let variable = |name: &str| std::env::var(name).ok();
-    let found = endpoint::resolve(options.docker_host.as_deref(), &variable)?;
-    Ok(Docker::new(found.address, found.api_version))
+    let host = options
+        .docker_host
+        .clone()
+        .or_else(|| std::env::var("DOCKER_HOST").ok())
+        .unwrap_or("unix:///var/run/docker.sock".into());
+    let address = match host.strip_prefix("unix://") {
+        Some(path) => transport::Address::Unix(path.into()),
+        None => {
+            let h = host.strip_prefix("tcp://").unwrap();
+            let (a, b) = h.rsplit_once(':').unwrap();
+            transport::Address::Tcp {
+                host: a.to_owned(),
+                port: b.parse().unwrap(),
+                tls: None,
+            }
+        }
+    };
+    Ok(Docker::new(address, None))
 }
 
 fn overlay(options: &Options, state_dir: &Path) -> Result<Option<Overlay>> {

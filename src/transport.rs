@@ -9,7 +9,7 @@ mod tls;
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -122,6 +122,20 @@ enum Stream {
     #[cfg(feature = "tls")]
     Tls(Box<tls::Session>),
     Ssh(ssh::Tunnel),
+}
+
+/// The address under which this host reaches others, without sending anything: that of its default route.
+///
+/// `None` on a host that has no route beyond itself.
+pub fn host_address() -> Option<IpAddr> {
+    // Documentation addresses (RFC 5737, RFC 3849): a UDP socket that connects only asks the routing table.
+    [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")]
+        .into_iter()
+        .find_map(|(local, far)| {
+            let socket = UdpSocket::bind(local).ok()?;
+            socket.connect(far).ok()?;
+            socket.local_addr().ok().map(|address| address.ip())
+        })
 }
 
 /// Connects, for TLS up to the end of the handshake.

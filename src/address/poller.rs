@@ -277,6 +277,11 @@ impl Poller {
         &self.view
     }
 
+    /// Whether no container waits, has got or was refused an address: the router is of no use then.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.names.is_empty()
+    }
+
     /// The ids that are waited for.
     pub fn pending(&self) -> impl Iterator<Item = &str> {
         self.pending.keys().map(String::as_str)

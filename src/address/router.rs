@@ -440,6 +440,11 @@ fn unreachable(address: &Address, error: &Error) -> Error {
 pub fn step(poller: &mut Poller, ask: &mut dyn FnMut() -> Result<Answer>) -> bool {
     poller.asked(Instant::now());
     let result = ask();
+    take_in(poller, result)
+}
+
+/// The result of an ask that [`Poller::asked`] began, with its notices logged. True if the view changed.
+pub fn take_in(poller: &mut Poller, result: Result<Answer>) -> bool {
     let now = Instant::now();
     let outcome = match result {
         Ok(answer) => poller.answered(now, &answer),

@@ -109,6 +109,11 @@ impl Docker {
         self.negotiated = Version::parse(api);
     }
 
+    /// Where the daemon is reached.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// All containers that run, are paused or restart.
     ///
     /// Right after an event this can still show what was before it.
