@@ -1,4 +1,11 @@
 //! The real binary against a fake Docker and a fake Cosmos, and against a real Docker and a
 //! real HAProxy. One test binary, so that it links once.
 
+mod cli;
+mod command_line;
+mod cosmos;
+mod real;
 mod support;
+mod sync;
+mod watch;
+mod wire;
