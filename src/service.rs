@@ -158,10 +158,15 @@ impl Selection {
     pub fn leave_out(&mut self, can_route: impl Fn(&Candidate) -> Result<(), String>) {
         let verdicts = &mut self.verdicts;
         self.services.retain(|service| {
-            let Err(why) = can_route(service) else { return true };
+            let Err(why) = can_route(service) else {
+                return true;
+            };
             for verdict in verdicts.iter_mut() {
                 if verdict.service.as_deref() == Some(&service.service_name) {
-                    verdict.finding = Finding::LeftOut { why: why.clone(), fault: true };
+                    verdict.finding = Finding::LeftOut {
+                        why: why.clone(),
+                        fault: true,
+                    };
                 }
             }
             false
