@@ -140,6 +140,8 @@ pub struct Line<'c> {
     pub number: usize,
     /// The line as written, without its line end.
     pub text: &'c str,
+    /// Where [`Line::text`] begins in the whole text.
+    pub start: usize,
 }
 
 impl<'c> Line<'c> {
@@ -316,6 +318,7 @@ impl<'a> Config<'a> {
             words: &self.words[at.words.clone()],
             number: at.number,
             text: self.text[at.bytes.clone()].trim_end_matches(['\n', '\r']),
+            start: at.bytes.start,
         }
     }
 

@@ -65,14 +65,16 @@ use std::time::Duration;
 use address::router::Router;
 use address::{router, weave};
 use cli::{Action, Command, Options, WeaveUse};
-use docker::Docker;
+use docker::{Docker, endpoint};
 use error::{Error, Result};
 use haproxy::Haproxy;
 use haproxy::script::{self, Script};
 use haproxy::socket::SocketAddr;
+use inbox::{Inbox, News};
 use inventory::{Interest, Keyword};
 use overlay::{Asker, Overlay};
 use registry::Registry;
+use registry::cosmos::{self, Cosmos};
 use registry::embedded::Embedded;
 use registry::store::Store;
 use registry::template::Base;
@@ -138,8 +140,12 @@ fn act(action: &Action, options: &Options) -> Result<()> {
 }
 
 fn sync_once(options: &Options) -> Result<()> {
-    let mut syncer = Syncer::new(parts(options)?);
-    match syncer.pass(&inbox::News::default(), Look::Afresh)? {
+    let pause = |time| {
+        std::thread::sleep(time);
+        true
+    };
+    let mut syncer = Syncer::new(parts(options, Box::new(pause))?);
+    match syncer.pass(&News::default(), Look::Afresh)? {
         Outcome::Unchanged => Ok(()),
         Outcome::Applied(report) => print(&format!("{}\n", report.changes)),
     }
@@ -149,21 +155,17 @@ fn watch_on(options: &Options) -> Result<()> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
     let _lock = lock::take(&state_dir, lock::WATCH, Duration::ZERO)
         .map_err(|error| error.hint("only one watch may run with one --state-dir"))?;
-    let parts = parts(options)?;
+    let inbox = Inbox::default();
+    let waiting = inbox.clone();
+    let parts = parts(options, Box::new(move |time| waiting.pause(time)))?;
     let events = docker(options)?;
     let interest = parts.interest.clone();
     let schedule = schedule::Schedule::new(options.settle, options.settle_max, options.resync);
-    watch::run(
-        Syncer::new(parts),
-        events,
-        interest,
-        inbox::Inbox::default(),
-        schedule,
-    )
+    watch::run(Syncer::new(parts), events, interest, inbox, schedule)
 }
 
-/// Builds what a pass joins from what the user asked for.
-fn parts(options: &Options) -> Result<sync::Parts> {
+/// Builds what a pass joins from what the user asked for. `pause` is how a registry waits between two tries.
+fn parts(options: &Options, pause: cosmos::Pause) -> Result<sync::Parts> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
     Ok(sync::Parts {
         docker: docker(options)?,
@@ -174,7 +176,7 @@ fn parts(options: &Options) -> Result<sync::Parts> {
         network: options.network.clone(),
         host: transport::host_address(),
         overlay: overlay(options, &state_dir)?,
-        registry: registry(options, &state_dir)?,
+        registry: registry(options, &state_dir, pause)?,
         table: options.cosmos_table.clone(),
         haproxy: haproxy(options, &state_dir)?,
         state_dir,
@@ -182,24 +184,10 @@ fn parts(options: &Options) -> Result<sync::Parts> {
 }
 
 fn docker(options: &Options) -> Result<Docker> {
-    let host = options
-        .docker_host
-        .clone()
-        .or_else(|| std::env::var("DOCKER_HOST").ok())
-        .unwrap_or("unix:///var/run/docker.sock".into());
-    let address = match host.strip_prefix("unix://") {
-        Some(path) => transport::Address::Unix(path.into()),
-        None => {
-            let h = host.strip_prefix("tcp://").unwrap();
-            let (a, b) = h.rsplit_once(':').unwrap();
-            transport::Address::Tcp {
-                host: a.to_owned(),
-                port: b.parse().unwrap(),
-                tls: None,
-            }
-        }
-    };
-    Ok(Docker::new(address, None))
+    let variable = |name: &str| std::env::var(name).ok();
+    let found = endpoint::resolve(options.docker_host.as_deref(), &variable)?;
+    log::debug!("Docker is at {} ({})", found.address, found.origin);
+    Ok(Docker::new(found.address, found.api_version))
 }
 
 fn overlay(options: &Options, state_dir: &Path) -> Result<Option<Overlay>> {
@@ -217,7 +205,20 @@ fn overlay(options: &Options, state_dir: &Path) -> Result<Option<Overlay>> {
     Ok(Some(Overlay::new(mode, asker)))
 }
 
-fn registry(options: &Options, state_dir: &Path) -> Result<Box<dyn Registry>> {
+fn registry(
+    options: &Options,
+    state_dir: &Path,
+    pause: cosmos::Pause,
+) -> Result<Box<dyn Registry>> {
+    if let Some(url) = &options.cosmos_url {
+        let settings = cosmos::Settings {
+            headers: options.cosmos_headers.0.clone(),
+            ca: options.cosmos_ca.clone(),
+            trust: options.trust_cosmos,
+            ..cosmos::Settings::new(url)
+        };
+        return Ok(Box::new(Cosmos::new(&settings, pause)?));
+    }
     let socket = options
         .haproxy_socket
         .as_deref()

@@ -154,6 +154,25 @@ impl Selection {
         payload
     }
 
+    /// Leaves out the services that the registry cannot route as they are meant, with its reasons.
+    pub fn leave_out(&mut self, can_route: impl Fn(&Candidate) -> Result<(), String>) {
+        let verdicts = &mut self.verdicts;
+        self.services.retain(|service| {
+            let Err(why) = can_route(service) else {
+                return true;
+            };
+            for verdict in verdicts.iter_mut() {
+                if verdict.service.as_deref() == Some(&service.service_name) {
+                    verdict.finding = Finding::LeftOut {
+                        why: why.clone(),
+                        fault: true,
+                    };
+                }
+            }
+            false
+        });
+    }
+
     /// How many containers are routed, pending and left out.
     pub fn counts(&self) -> (usize, usize, usize) {
         let count = |wanted: fn(&Finding) -> bool| {

@@ -173,6 +173,8 @@ impl Syncer {
         let looked = Instant::now();
 
         self.selection = self.select();
+        self.selection
+            .leave_out(|service| self.registry.can_route(service));
         self.said.say(&self.selection);
         let payload = self.selection.payload(&self.table, &self.elsewhere());
         let request = request_digest(&payload);

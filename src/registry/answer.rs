@@ -1,1 +1,654 @@
-//! registry/answer
+//! Does a registry's answer hold what was asked for? Pure.
+//!
+//! Two steps. [`decode`] turns the body of a response into the text of a config, or says what else
+//! it is. [`missing`] compares the config with the payload: backends, servers (id, address, port),
+//! rules, cookies, and their order where it decides. [`with_own_cookies`] is the one change that we
+//! make to the text. Rules: facts/cosmos.md, sections 1, 2.14 to 2.18, 4.5 and 4.6.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+
+use super::{Candidate, Mode, Payload};
+use crate::config::{BACKEND_PREFIX, Config, Line, Section};
+
+/// Longest piece of somebody else's words that we repeat, in bytes.
+const WORDS_BYTES_MAX: usize = 300;
+
+/// Error messages of the real service that go away by themselves (facts/cosmos.md, 4.6).
+const PASSING: &[&str] = &[
+    "ResourceNotFoundException",
+    "ResourceInUse",
+    "Throughput",
+    "Throttling",
+    "Task timed out",
+    "Process exited",
+];
+
+const CAPTIVE: &str = "a proxy or a login page of the network answers instead of Cosmos";
+
+/// Why a response is no config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The service says that it failed. `passing`: worth asking again.
+    Service {
+        /// Its own words, on one line.
+        words: String,
+        /// Whether the cause goes away by itself.
+        passing: bool,
+    },
+    /// A status other than 2xx.
+    Status {
+        /// The status code.
+        status: u16,
+        /// Its own words, on one line; may be empty.
+        words: String,
+    },
+    /// 2xx with a JSON `null`: the handler ended without an answer.
+    Null,
+    /// Not JSON, or JSON cut short.
+    NotJson {
+        /// What it looks like, or the JSON error.
+        what: String,
+    },
+    /// JSON, but no string.
+    NotString {
+        /// What it is instead.
+        what: String,
+    },
+    /// 2xx with a content type that is not JSON's.
+    ContentType {
+        /// The content type.
+        found: String,
+        /// The beginning of the body.
+        start: String,
+    },
+    /// A string that is no config.
+    NotConfig {
+        /// Its beginning.
+        start: String,
+    },
+}
+
+impl Fault {
+    /// Whether asking again may help (facts/cosmos.md, 4.6).
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Fault::Service { passing, .. } => *passing,
+            Fault::Status { status, .. } => *status == 429 || *status >= 500,
+            Fault::Null => true,
+            Fault::NotJson { .. }
+            | Fault::NotString { .. }
+            | Fault::ContentType { .. }
+            | Fault::NotConfig { .. } => false,
+        }
+    }
+
+    /// The mend, where it can be guessed.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Fault::Status {
+                status: 401 | 403, ..
+            } => Some(
+                "is the URL right, up to the stage (…/api)? an API key goes into --cosmos-header",
+            ),
+            Fault::Status { status: 404, .. } => {
+                Some("is the URL right, up to the stage (…/api)? /generate is added to it")
+            }
+            Fault::Status {
+                status: 300..=399, ..
+            } => Some(
+                "redirects are not followed: give the address that it redirects to as --cosmos-url",
+            ),
+            Fault::NotJson { what } if what.contains("HTML") => Some(CAPTIVE),
+            Fault::ContentType { .. } => Some(CAPTIVE),
+            Fault::Service { words, .. } if words.contains("ValidationError") => Some(
+                "Cosmos refuses a value of one of the candidates; --log-level debug shows the payload",
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Service { words, .. } => write!(f, "it failed: {words}"),
+            Fault::Status { status, words } if words.is_empty() => {
+                write!(f, "it answered with status {status}")
+            }
+            Fault::Status { status, words } => {
+                write!(f, "it answered with status {status}: {words}")
+            }
+            Fault::Null => f.write_str("it answered null: the service ended without an answer"),
+            Fault::NotJson { what } => write!(f, "the answer is not JSON: {what}"),
+            Fault::NotString { what } => {
+                write!(f, "the answer is {what}, not a JSON string with a config")
+            }
+            Fault::ContentType { found, start } => {
+                write!(
+                    f,
+                    "the answer is {found} and not JSON: it begins with {start:?}"
+                )
+            }
+            Fault::NotConfig { start } => {
+                write!(
+                    f,
+                    "the answer is a string but no config: it begins with {start:?}"
+                )
+            }
+        }
+    }
+}
+
+/// The config in a response: entities undone in one pass, with a final newline.
+///
+/// # Errors
+/// [`Fault`]: everything that is not 2xx with a JSON string that begins a config.
+pub fn decode(status: u16, content_type: Option<&str>, body: &[u8]) -> Result<String, Fault> {
+    if !(200..300).contains(&status) {
+        return Err(Fault::Status {
+            status,
+            words: words_of(body),
+        });
+    }
+    if let Some(found) = content_type
+        && !found.to_ascii_lowercase().contains("json")
+    {
+        return Err(Fault::ContentType {
+            found: one_line(found),
+            start: one_line(&String::from_utf8_lossy(body)),
+        });
+    }
+    let value: serde_json::Value = match serde_json::from_slice(body) {
+        Ok(value) => value,
+        Err(cause) => {
+            let text = String::from_utf8_lossy(body);
+            let what = if body.is_empty() {
+                "it is empty".to_owned()
+            } else if text.trim_start().starts_with('<') {
+                format!("it is HTML or XML: {}", one_line(&text))
+            } else if cause.is_eof() {
+                format!("it is cut short after {} bytes", body.len())
+            } else {
+                format!("{cause}: {}", one_line(&text))
+            };
+            return Err(Fault::NotJson { what });
+        }
+    };
+    let escaped = match value {
+        serde_json::Value::String(escaped) => escaped,
+        serde_json::Value::Null => return Err(Fault::Null),
+        serde_json::Value::Object(object) => {
+            let message = ["errorMessage", "message", "Message"]
+                .into_iter()
+                .find_map(|key| object.get(key)?.as_str());
+            return Err(match message {
+                Some(message) => Fault::Service {
+                    words: one_line(message),
+                    passing: PASSING.iter().any(|words| message.contains(words)),
+                },
+                None => Fault::NotString {
+                    what: "an object".to_owned(),
+                },
+            });
+        }
+        serde_json::Value::Array(_) => {
+            return Err(Fault::NotString {
+                what: "an array".to_owned(),
+            });
+        }
+        other => {
+            return Err(Fault::NotString {
+                what: format!("the value {}", one_line(&other.to_string())),
+            });
+        }
+    };
+    let mut config = unescaped(&escaped).into_owned();
+    if !begins_config(&config) {
+        return Err(Fault::NotConfig {
+            start: one_line(&config),
+        });
+    }
+    if !config.ends_with('\n') {
+        config.push('\n');
+    }
+    Ok(config)
+}
+
+/// The service's own words in the body of an error: its message, or the beginning of the text.
+fn words_of(body: &[u8]) -> String {
+    let message = serde_json::from_slice::<serde_json::Value>(body)
+        .ok()
+        .and_then(|value| {
+            ["message", "errorMessage", "Message"]
+                .into_iter()
+                .find_map(|key| value.get(key)?.as_str().map(one_line))
+        });
+    message.unwrap_or_else(|| one_line(&String::from_utf8_lossy(body)))
+}
+
+/// The first line, without control characters, cut to a length that fits a log.
+pub fn one_line(text: &str) -> String {
+    let line = text.trim_start().lines().next().unwrap_or_default();
+    let mut cut = String::new();
+    for char in line.trim_end().chars() {
+        if cut.len() + char.len_utf8() > WORDS_BYTES_MAX {
+            cut.push('…');
+            break;
+        }
+        cut.push(if char.is_control() { ' ' } else { char });
+    }
+    cut
+}
+
+/// A config begins, after comments, with a section; the real service's with `global`.
+fn begins_config(text: &str) -> bool {
+    let config = Config::parse(text);
+    config.preamble().next().is_none() && config.sections().next().is_some()
+}
+
+/// Undoes the five entities of the service's template engine, each once.
+pub fn unescaped(text: &str) -> Cow<'_, str> {
+    if !text.contains('&') {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('&') {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let entity = [
+            ("&amp;", '&'),
+            ("&lt;", '<'),
+            ("&gt;", '>'),
+            ("&quot;", '"'),
+            ("&#39;", '\''),
+        ]
+        .into_iter()
+        .find(|(entity, _)| rest.starts_with(entity));
+        let (length, char) = entity.map_or((1, '&'), |(entity, char)| (entity.len(), char));
+        plain.push(char);
+        rest = &rest[length..];
+    }
+    plain.push_str(rest);
+    Cow::Owned(plain)
+}
+
+/// The config with a cookie value of its own on every server line: the server's name.
+///
+/// The real service gives all servers of a service the cookie's name as value, so every returning
+/// client goes to the first one (facts/cosmos.md, 2.16). Nothing else is touched.
+pub fn with_own_cookies(text: String) -> String {
+    let config = Config::parse(&text);
+    let mut own = String::new();
+    let mut from = 0;
+    for section in config.backends() {
+        for line in section.lines().filter(|line| line.keyword() == "server") {
+            let Some(value) = cookie_value(&line) else {
+                continue;
+            };
+            let name = line.word(1);
+            if text[value.clone()] == *name {
+                continue;
+            }
+            // `text` of a line is a slice of the whole text.
+            own.push_str(&text[from..value.start]);
+            own.push_str(name);
+            from = value.end;
+        }
+    }
+    if from == 0 {
+        return text;
+    }
+    own.push_str(&text[from..]);
+    own
+}
+
+/// Where the value of a server's `cookie` option stands in the whole text, on a line without quotes.
+fn cookie_value(line: &Line<'_>) -> Option<std::ops::Range<usize>> {
+    let mut offset = 0;
+    let mut words = line.text.split_ascii_whitespace().map(|word| {
+        let at = line.text[offset..].find(word).unwrap_or(0) + offset;
+        offset = at + word.len();
+        (at, word)
+    });
+    words.by_ref().take(3).for_each(drop);
+    words.find(|(_, word)| *word == "cookie")?;
+    let (at, word) = words.next()?;
+    Some(line.start + at..line.start + at + word.len())
+}
+
+/// How a rule recognises requests.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Pattern {
+    Host(String),
+    Path(String),
+    Other(String),
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pattern::Host(host) => write!(f, "host {host}"),
+            Pattern::Path(path) => write!(f, "path /{path}"),
+            Pattern::Other(words) => write!(f, "{words}"),
+        }
+    }
+}
+
+/// What a config routes, in words that both registries' forms share.
+struct Routes<'c> {
+    /// Service and patterns, in the order of the rules.
+    rules: Vec<(&'c str, Vec<Pattern>)>,
+    backends: BTreeMap<&'c str, Vec<Section<'c>>>,
+    /// Rules that are not one service's: a default backend, a condition of another shape.
+    foreign: Vec<String>,
+}
+
+/// What the payload asks for and the config does not hold, or holds without being asked: one
+/// sentence each, empty when all is right.
+///
+/// `trust`: additions of the operator's own Cosmos (backends, rules, a default backend) are fine.
+pub fn missing(payload: &Payload, config: &Config<'_>, trust: bool) -> Vec<String> {
+    let routes = Routes::of(config);
+    let mut missing = Vec::new();
+    let running = running_by_service(payload);
+    let asked: HashMap<&str, &Candidate> = payload
+        .candidates
+        .iter()
+        .map(|candidate| (candidate.service_name.as_str(), candidate))
+        .collect();
+
+    let mut ruled: HashMap<&str, Vec<&Pattern>> = HashMap::new();
+    for (service, patterns) in &routes.rules {
+        ruled.entry(service).or_default().extend(patterns);
+    }
+    for candidate in &payload.candidates {
+        let name = candidate.service_name.as_str();
+        match routes.backends.get(name).map(Vec::as_slice) {
+            None | Some([]) => missing.push(format!("backend {name} is missing")),
+            Some([backend]) => backend_faults(candidate, running.get(name), backend, &mut missing),
+            Some(_) => missing.push(format!("backend {name} is there twice")),
+        }
+        let wanted: HashSet<Pattern> = wanted_patterns(candidate).collect();
+        let found: HashSet<&Pattern> = ruled.get(name).into_iter().flatten().copied().collect();
+        if found.is_empty() {
+            missing.push(format!("the rule of {name} is missing"));
+        } else if found.len() != wanted.len() || !found.iter().all(|one| wanted.contains(*one)) {
+            let mut found: Vec<_> = found.iter().map(ToString::to_string).collect();
+            found.sort();
+            missing.push(format!(
+                "the rule of {name} matches {} instead of {}",
+                found.join(", "),
+                wanted_patterns(candidate)
+                    .map(|pattern| pattern.to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ));
+        }
+    }
+    if !trust {
+        for (name, backends) in &routes.backends {
+            if asked.contains_key(name) {
+                continue;
+            }
+            // A stored service of which we said that it runs is what `running` is for.
+            let alive = running.get(name);
+            let all_run = backends
+                .iter()
+                .flat_map(Section::servers)
+                .all(|server| alive.is_some_and(|alive| alive.contains_key(server.name)));
+            if alive.is_none() || !all_run {
+                missing.push(format!("backend {name} was not asked for"));
+            }
+        }
+        missing.extend(routes.foreign.iter().cloned());
+    }
+    if missing.is_empty() {
+        missing.extend(wrong_order(payload, &routes));
+    }
+    missing
+}
+
+fn running_by_service(payload: &Payload) -> HashMap<&str, HashMap<&str, &str>> {
+    let mut running: HashMap<&str, HashMap<&str, &str>> = HashMap::new();
+    for entry in &payload.running {
+        running
+            .entry(&entry.service_name)
+            .or_default()
+            .insert(&entry.id, &entry.ip);
+    }
+    running
+}
+
+fn wanted_patterns(candidate: &Candidate) -> impl Iterator<Item = Pattern> {
+    candidate
+        .patterns()
+        .map(|pattern| match candidate.config_mode {
+            Mode::Host => Pattern::Host(pattern.to_ascii_lowercase()),
+            Mode::Path => Pattern::Path(pattern.trim_matches('/').to_owned()),
+        })
+}
+
+/// Compares the servers and the cookie of one backend.
+fn backend_faults(
+    candidate: &Candidate,
+    running: Option<&HashMap<&str, &str>>,
+    backend: &Section<'_>,
+    missing: &mut Vec<String>,
+) {
+    let name = candidate.service_name.as_str();
+    let mut wanted: BTreeMap<&str, &str> = BTreeMap::new();
+    wanted.extend(running.into_iter().flatten());
+    for instance in &candidate.containers {
+        wanted.insert(&instance.id, &instance.ip);
+    }
+    let mut found = HashSet::new();
+    for server in backend.servers() {
+        match wanted.get(server.name) {
+            _ if !found.insert(server.name) => {
+                missing.push(format!("server {} of {name} is there twice", server.name));
+            }
+            None => missing.push(format!(
+                "server {} of {name} was not asked for",
+                server.name
+            )),
+            Some(ip) if !is_address(server.address, ip, candidate.port) => {
+                missing.push(format!(
+                    "server {} of {name} has address {} instead of {ip} port {}",
+                    server.name, server.address, candidate.port
+                ));
+            }
+            Some(_) if server.option("cookie").is_some() != candidate.cookie.is_some() => {
+                missing.push(format!(
+                    "server {} of {name} has the wrong cookie",
+                    server.name
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    for id in wanted.keys().filter(|id| !found.contains(*id)) {
+        missing.push(format!("server {id} of {name} is missing"));
+    }
+    let cookie = backend
+        .lines()
+        .find(|line| line.keyword() == "cookie")
+        .map(|line| line.word(1));
+    if cookie != candidate.cookie.as_deref() {
+        missing.push(format!(
+            "backend {name} has {} instead of {}",
+            cookie_words(cookie),
+            cookie_words(candidate.cookie.as_deref())
+        ));
+    }
+}
+
+fn cookie_words(cookie: Option<&str>) -> String {
+    cookie.map_or_else(|| "no cookie".to_owned(), |name| format!("cookie {name}"))
+}
+
+/// Whether a server's address is this one; IPv6 with or without brackets, HAProxy reads both.
+fn is_address(address: &str, ip: &str, port: u16) -> bool {
+    let Some((host, found)) = address.rsplit_once(':') else {
+        return false;
+    };
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    found == port.to_string() && host == ip
+}
+
+impl<'c> Routes<'c> {
+    fn of(config: &'c Config<'_>) -> Routes<'c> {
+        let mut routes = Routes {
+            rules: Vec::new(),
+            backends: BTreeMap::new(),
+            foreign: Vec::new(),
+        };
+        for section in config.sections() {
+            match section.keyword() {
+                "backend" => routes
+                    .backends
+                    .entry(service_of(section.name()))
+                    .or_default()
+                    .push(section),
+                "frontend" | "listen" => routes.add_rules(&section),
+                _ => {}
+            }
+        }
+        routes
+    }
+
+    fn add_rules(&mut self, frontend: &Section<'c>) {
+        let mut acls: HashMap<&str, Vec<Line<'c>>> = HashMap::new();
+        for line in frontend.lines().filter(|line| line.keyword() == "acl") {
+            acls.entry(line.word(1)).or_default().push(line);
+        }
+        for line in frontend.lines() {
+            match line.keyword() {
+                "use_backend" if line.word(2) == "if" && line.words.len() == 4 => {
+                    let patterns = acls
+                        .get(line.word(3))
+                        .into_iter()
+                        .flatten()
+                        .flat_map(patterns_of)
+                        .collect();
+                    self.rules.push((service_of(line.word(1)), patterns));
+                }
+                "use_backend" | "default_backend" => self
+                    .foreign
+                    .push(format!("rule `{}` was not asked for", one_line(line.text))),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The service behind a backend's name, in either registry's form.
+fn service_of(backend: &str) -> &str {
+    backend.strip_prefix(BACKEND_PREFIX).unwrap_or(backend)
+}
+
+/// What one acl line matches.
+fn patterns_of(line: &Line<'_>) -> Vec<Pattern> {
+    let criterion = line.word(2).to_ascii_lowercase();
+    let fetch = criterion.strip_prefix("req.").unwrap_or(&criterion);
+    let mut end = fetch.starts_with("hdr_end(host)");
+    let mut words = line.words.iter().skip(3).map(AsRef::as_ref).peekable();
+    while let Some(flag) = words.next_if(|word| word.starts_with('-')) {
+        match flag {
+            "-m" => end |= words.next() == Some("end"),
+            "--" => break,
+            _ => {}
+        }
+    }
+    let host = fetch.starts_with("hdr(host)") || fetch.starts_with("hdr_end(host)");
+    let path = matches!(fetch, "path" | "path_beg" | "url_beg" | "path_dir");
+    words
+        .map(|word| {
+            if host && end {
+                Pattern::Host(format!("*{}", word.to_ascii_lowercase()))
+            } else if host {
+                Pattern::Host(word.to_ascii_lowercase())
+            } else if path {
+                match word.strip_prefix('/') {
+                    Some(path) => Pattern::Path(path.trim_end_matches('/').to_owned()),
+                    None => Pattern::Other(format!("{criterion} {word}")),
+                }
+            } else {
+                Pattern::Other(format!("{criterion} {word}"))
+            }
+        })
+        .collect()
+}
+
+/// Rules that could both match one request must stand in the payload's order: the first wins.
+///
+/// Host rules overlap with path rules and with rules of the same host; a path rule with those whose
+/// path is the beginning of its own.
+fn wrong_order(payload: &Payload, routes: &Routes<'_>) -> Option<String> {
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (place, (service, _)) in routes.rules.iter().enumerate() {
+        places.entry(service).or_insert(place);
+    }
+    let mut last_host: Option<(usize, &str)> = None;
+    let mut hosts: HashMap<Pattern, (usize, &str)> = HashMap::new();
+    let mut paths: Vec<(String, usize, usize, &str)> = Vec::new();
+    for (asked, candidate) in payload.candidates.iter().enumerate() {
+        let name = candidate.service_name.as_str();
+        let place = *places.get(name)?;
+        let behind =
+            |other: &str| Some(format!("the rule of {name} stands before that of {other}"));
+        match candidate.config_mode {
+            Mode::Host => {
+                if last_host.is_none_or(|(last, _)| place > last) {
+                    last_host = Some((place, name));
+                }
+                for pattern in wanted_patterns(candidate) {
+                    let (first, other) = *hosts.entry(pattern).or_insert((place, name));
+                    if first > place {
+                        return behind(other);
+                    }
+                }
+            }
+            Mode::Path => {
+                if let Some((last, other)) = last_host
+                    && place < last
+                {
+                    return behind(other);
+                }
+                for path in candidate.patterns() {
+                    paths.push((path.trim_matches('/').to_owned(), asked, place, name));
+                }
+            }
+        }
+    }
+    paths.sort();
+    let mut outer: Vec<&(String, usize, usize, &str)> = Vec::new();
+    for path in &paths {
+        while outer
+            .last()
+            .is_some_and(|last| !path.0.starts_with(&last.0))
+        {
+            outer.pop();
+        }
+        for other in &outer {
+            let (first, second) = if path.1 < other.1 {
+                (path, *other)
+            } else {
+                (*other, path)
+            };
+            if first.2 > second.2 {
+                return Some(format!(
+                    "the rule of {} stands before that of {}",
+                    second.3, first.3
+                ));
+            }
+        }
+        outer.push(path);
+    }
+    None
+}

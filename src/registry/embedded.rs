@@ -148,6 +148,10 @@ impl Registry for Embedded {
     fn is_remote(&self) -> bool {
         false
     }
+
+    fn can_route(&self, candidate: &Candidate) -> std::result::Result<(), String> {
+        template::fault(&settings(candidate)).map_or(Ok(()), Err)
+    }
 }
 
 /// Puts a payload and the stored services together.

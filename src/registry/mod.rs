@@ -11,6 +11,9 @@ pub mod embedded;
 pub(crate) mod expected;
 #[cfg(test)]
 pub(crate) mod haproxy_check;
+pub mod policy;
+pub mod proxy;
+pub mod retry;
 pub mod store;
 pub mod template;
 
@@ -97,6 +100,12 @@ pub trait Registry {
 
     /// Whether asking costs somebody something, so that the same is not asked twice.
     fn is_remote(&self) -> bool;
+
+    /// Whether this registry can route a service as it is meant.
+    ///
+    /// # Errors
+    /// The reason if it cannot, for the operator; the service is left out then.
+    fn can_route(&self, candidate: &Candidate) -> std::result::Result<(), String>;
 }
 
 impl Candidate {
