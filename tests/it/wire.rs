@@ -139,11 +139,11 @@ fn what_is_no_event_is_skipped() {
     });
     let odd = sandbox
         .docker
-        .count(|request| request.target.contains(".."));
+        .count(|request| request.target.contains("/../") || request.target.contains(' '));
     assert_eq!(
         odd,
         0,
-        "an id that is none is never asked for:\n{}",
+        "what an event says never leaves its place in a path:\n{}",
         sandbox.docker.transcript()
     );
     watch.still_runs();
@@ -287,7 +287,8 @@ fn bad_answers_to_the_subscription_are_outlived() {
         sandbox.docker.add(web("asteroid-a", "10.3.0.2"));
         sandbox.docker.misbehave("/events", 2, reply);
         let mut watch = sandbox.watch(&[]);
-        sandbox.docker.wait_subscribed(3);
+        sandbox.docker.wait_subscribed(1);
+        assert!(sandbox.docker.count(|request| request.is_events()) >= 3, "{name}");
         sandbox.wait_config("the container", SOON, |routes| routes.has("10.3.0.2:80"));
         watch.still_runs();
         watch.stop();

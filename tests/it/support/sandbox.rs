@@ -1,12 +1,12 @@
 //! A folder in which the real binary runs with a clean environment, beside the fakes it talks
 //! to. Kept and named when the test fails, with all that happened; removed when it passes.
 
-use std::cell::RefCell;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::deadline::{SOON, poll, wait_for};
@@ -71,7 +71,7 @@ pub struct Sandbox {
     pub docker: FakeDocker,
     pub cosmos: Option<FakeCosmos>,
     /// Every command that was run, with what it said, for a failing test.
-    told: RefCell<Vec<(String, PathBuf)>>,
+    told: Mutex<Vec<(String, PathBuf)>>,
 }
 
 impl Sandbox {
@@ -106,7 +106,7 @@ impl Sandbox {
                 FakeDocker::unix(&root.join("d.sock"))
             },
             cosmos: cosmos.then(FakeCosmos::start),
-            told: RefCell::default(),
+            told: Mutex::default(),
             root,
         }
     }
@@ -224,7 +224,7 @@ impl Sandbox {
     /// Starts a command whose streams go to files of this folder.
     #[track_caller]
     pub fn spawn(&self, mut command: Command) -> Running {
-        let mut told = self.told.borrow_mut();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let out = self.root.join("out").join(format!("{:03}", told.len()));
         let line = format!("{command:?}");
         let stream =
@@ -250,7 +250,7 @@ impl Sandbox {
     #[track_caller]
     pub fn settled_watch(&self, more: &[&str]) -> Running {
         let before = self.script.of("reload").len();
-        let streams = self.docker.count(|request| request.is_events());
+        let streams = self.docker.streams();
         let watch = self.watch(more);
         self.docker.wait_subscribed(streams + 1);
         wait_for("the first reload of the watch", SOON, || {
@@ -282,7 +282,12 @@ impl Drop for Sandbox {
         }
         let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
         println!("kept: {}", self.root.display());
-        for (line, out) in self.told.borrow().iter() {
+        for (line, out) in self
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             println!("--- ran: {line}");
             println!("stdout:\n{}", read(&out.with_extension("stdout")));
             println!("stderr:\n{}", read(&out.with_extension("stderr")));

@@ -154,6 +154,8 @@ struct World {
     /// Clones of the open connections, to cut them.
     connections: Vec<(usize, Stream)>,
     connections_made: usize,
+    /// Event streams opened so far: subscribed, head written.
+    streams: usize,
     /// Grows with each stop; a listener of an older life ends.
     life: usize,
     listening: bool,
@@ -261,14 +263,19 @@ impl FakeDocker {
         }
     }
 
-    /// Waits until somebody reads the event stream.
+    /// Waits until so many event streams were opened, from the first one on, the last ready to be sent to.
     #[track_caller]
     pub fn wait_subscribed(&self, streams: usize) {
-        self.wait_requests(
-            "a subscription to the events",
+        super::deadline::wait_for(
+            &format!("event stream number {streams}; asked so far:\n{}", self.transcript()),
             super::deadline::SOON,
-            |all| all.iter().filter(|request| request.is_events()).count() >= streams,
+            || (self.streams() >= streams).then_some(()),
         );
+    }
+
+    /// Event streams opened so far, refused ones not counted.
+    pub fn streams(&self) -> usize {
+        self.shared.world().streams
     }
 
     /// Waits until so many events have left for the reader's socket, since the daemon was made.

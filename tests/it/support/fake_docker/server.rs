@@ -329,6 +329,7 @@ fn stream_events(shared: &Arc<Shared>, stream: &mut Stream, target: &str, manner
     world.subscribers.push(Subscriber { filters, sender });
     drop(world);
     if stream.write_all(&first).is_ok() {
+        shared.world().streams += 1;
         write_events(shared, stream, &receiver, manner);
     }
 }
