@@ -433,8 +433,14 @@ fn a_list_that_fails_takes_nobody_away() {
     sandbox.wait_config("the new one, once Docker answers", SOON, |routes| {
         routes.all().len() == 3
     });
-    sandbox.script.wait_reload("the new one", SOON, |call| call.config.contains("10.4.0.4"));
-    assert_eq!(sandbox.script.calls().len(), calls + 2, "one pass once Docker answered");
+    sandbox
+        .script
+        .wait_reload("the new one", SOON, |call| call.config.contains("10.4.0.4"));
+    assert_eq!(
+        sandbox.script.calls().len(),
+        calls + 2,
+        "one pass once Docker answered"
+    );
     watch.stop();
 }
 
