@@ -111,7 +111,9 @@ impl Docker {
     /// When nobody answers, or somebody else than Docker.
     pub fn ping(&mut self) -> Result<Ping> {
         self.negotiated = None;
-        let (head, body) = self.get(Ask::Ping, "/_ping", self.limits.inspect, WORDS_BYTES_MAX)?;
+        // Asked after the stream broke, too: the daemon that closed it may be starting again.
+        let limit = self.limits.first_answer;
+        let (head, body) = self.get(Ask::Ping, "/_ping", limit, WORDS_BYTES_MAX)?;
         if !matches!(head.status, 200 | 403 | 404 | 405) {
             return Err(refusal::refused(Ask::Ping, &self.address, &head, &body));
         }
