@@ -629,6 +629,25 @@ fn refusal_hints_name_the_group_and_the_other_sockets() {
 }
 
 #[test]
+fn an_ssh_that_fails_says_what_to_try() {
+    let address = Address::Ssh {
+        user: Some("me".into()),
+        host: "edge".into(),
+        port: None,
+        socket: None,
+    };
+    let reason = std::io::Error::new(ErrorKind::ConnectionRefused, "ssh ended with 255: no");
+    let error = refusal::unanswered(Ask::Ping, &address, &wire::Fault::Io(reason));
+    assert!(error.is(Kind::Unreachable));
+    let said = says(&error);
+    assert!(
+        said.contains("at ssh://me@edge: ssh ended with 255: no")
+            && said.contains("ssh me@edge docker version"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_frozen_daemon_does_not_hold_a_connect_for_ever() {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
     let file = SocketFile::new();
