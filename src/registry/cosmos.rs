@@ -8,8 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -31,9 +30,6 @@ const CALL_MAX: Duration = Duration::from_secs(35);
 
 /// Largest answer, in bytes: 1,000 services are 245 KB.
 pub const BODY_BYTES_MAX: u64 = 16 << 20;
-
-/// Largest CA file, in bytes: the bundle of all web roots is 220 KB.
-const CA_BYTES_MAX: u64 = 4 << 20;
 
 /// How long an idle connection is kept for the second question of the same pass.
 const IDLE_MAX: Duration = Duration::from_secs(5);
@@ -759,7 +755,7 @@ fn agents(ca: Option<&Path>, proxy: Option<&Proxy>) -> Result<Vec<Agent>> {
         #[cfg(feature = "tls")]
         {
             let tls = ureq::tls::TlsConfig::builder()
-                .root_certs(authorities(path)?)
+                .root_certs(super::authorities::read(path)?)
                 .build();
             agents.push(config().tls_config(tls).build().new_agent());
         }
@@ -771,42 +767,6 @@ fn agents(ca: Option<&Path>, proxy: Option<&Proxy>) -> Result<Vec<Agent>> {
     }
     agents.push(config().build().new_agent());
     Ok(agents)
-}
-
-#[cfg(feature = "tls")]
-fn authorities(path: &Path) -> Result<ureq::tls::RootCerts> {
-    let tried = || format!("cannot read the authorities in {}", path.display());
-    let mut pem = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(CA_BYTES_MAX + 1).read_to_end(&mut pem))
-        .map_err(|cause| {
-            let denied = cause.kind() == io::ErrorKind::PermissionDenied;
-            let error = Error::new(tried(), cause).hint("--cosmos-ca names a PEM file");
-            if denied {
-                error.kind(Kind::Denied)
-            } else {
-                error
-            }
-        })?;
-    if pem.len() as u64 > CA_BYTES_MAX {
-        return Err(Error::new(
-            tried(),
-            format!("it is larger than {CA_BYTES_MAX} bytes"),
-        ));
-    }
-    let mut certificates = Vec::new();
-    for item in ureq::tls::parse_pem(&pem) {
-        match item {
-            Ok(ureq::tls::PemItem::Certificate(certificate)) => certificates.push(certificate),
-            Ok(_) => {}
-            Err(cause) => return Err(Error::new(tried(), cause)),
-        }
-    }
-    if certificates.is_empty() {
-        return Err(Error::new(tried(), "it holds no certificate")
-            .hint("it must be PEM, with -----BEGIN CERTIFICATE----- lines"));
-    }
-    Ok(ureq::tls::RootCerts::new_with_certs(&certificates))
 }
 
 /// The words of a transport error without ureq's own prefix.
@@ -841,5 +801,443 @@ fn is_tls_io(cause: &io::Error) -> bool {
     {
         let _ = cause;
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::{Arc, Mutex};
+    use std::thread;
+
+    use super::*;
+    use crate::registry::haproxy_check::assert_accepted;
+    use crate::registry::{Running, sort};
+
+    /// What a canned server does with one request.
+    enum Reply {
+        /// These bytes, then close.
+        Raw(Vec<u8>),
+        /// A config made from the payload as the real service does without stored services.
+        Config,
+    }
+
+    struct Server {
+        url: String,
+        requests: Receiver<(String, String)>,
+    }
+
+    fn json(status: &str, body: &str) -> Reply {
+        Reply::Raw(
+            format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            )
+            .into_bytes(),
+        )
+    }
+
+    /// The real service's template, its entities, its missing newline and its cookies.
+    fn real_template(payload: &Payload) -> String {
+        let escape = |text: &str| {
+            text.replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;")
+        };
+        let mut text = "global\n    log 127.0.0.1   local0\n    maxconn 4096\n    user haproxy\n    group haproxy\n    daemon\n\ndefaults\n    log global\n    mode http\n    timeout connect 5000\n    timeout client 50000\n    timeout server 50000\n\nfrontend http\n    bind :80\n    ".to_owned();
+        for candidate in &payload.candidates {
+            let name = &candidate.service_name;
+            let rule = match candidate.config_mode {
+                Mode::Host => format!("hdr(host) -i {}", escape(&candidate.predicate)),
+                Mode::Path => format!("url_beg /{}", escape(&candidate.predicate)),
+            };
+            text += &format!("\n    acl {name} {rule}\n    use_backend {name} if {name}\n    ");
+        }
+        text += "\n\n# Define backends\n\n";
+        for candidate in &payload.candidates {
+            let name = &candidate.service_name;
+            text += &format!("backend {name}\n    mode http\n    balance roundrobin\n");
+            let cookie = candidate.cookie.as_deref();
+            if let Some(cookie) = cookie {
+                text += &format!("    cookie {cookie} prefix nocache\n");
+            }
+            for Instance { id, ip } in &candidate.containers {
+                let cookie = cookie.map_or_else(String::new, |cookie| format!("cookie {cookie}"));
+                text += &format!(
+                    "    \n    server {id} {ip}:{} check {cookie}\n    ",
+                    candidate.port
+                );
+            }
+            text += "\n";
+        }
+        text.trim_end_matches('\n').to_owned()
+    }
+
+    fn serve(replies: Vec<Reply>) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}/api", listener.local_addr().expect("an address"));
+        let (sender, requests) = channel();
+        thread::spawn(move || {
+            for reply in replies {
+                let Ok((stream, _)) = listener.accept() else {
+                    return;
+                };
+                let mut reader = BufReader::new(stream);
+                let (mut head, mut length) = (String::new(), 0);
+                loop {
+                    let mut line = String::new();
+                    if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
+                        break;
+                    }
+                    if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                        length = value.trim().parse().unwrap_or(0);
+                    }
+                    head += &line;
+                }
+                let mut body = vec![0; length];
+                let _ = reader.read_exact(&mut body);
+                let reply = match reply {
+                    Reply::Raw(bytes) => bytes,
+                    Reply::Config => {
+                        let payload = serde_json::from_slice(&body).expect("a payload");
+                        let text = serde_json::to_string(&real_template(&payload));
+                        let Reply::Raw(bytes) = json("200 OK", &text.expect("a string")) else {
+                            unreachable!("json() gives bytes");
+                        };
+                        bytes
+                    }
+                };
+                let _ = sender.send((head, String::from_utf8_lossy(&body).into_owned()));
+                let _ = reader.get_mut().write_all(&reply);
+            }
+        });
+        Server { url, requests }
+    }
+
+    /// A pause that does not wait but notes how long it should have.
+    fn noted() -> (Pause, Arc<Mutex<Vec<u128>>>) {
+        let waits = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&waits);
+        let pause: Pause = Box::new(move |wait| {
+            notes
+                .lock()
+                .expect("no test panics here")
+                .push(wait.as_millis());
+            true
+        });
+        (pause, waits)
+    }
+
+    fn payload() -> Payload {
+        let instance = |id: &str, ip: &str| Instance {
+            id: id.to_owned(),
+            ip: ip.to_owned(),
+        };
+        let running = |name: &str, id: &str, ip: &str| Running {
+            service_name: name.to_owned(),
+            id: id.to_owned(),
+            ip: ip.to_owned(),
+        };
+        let mut payload = Payload {
+            table: "t".to_owned(),
+            running: vec![
+                running("web", "aaaaaaaaaaaa", "10.0.0.1"),
+                running("api", "bbbbbbbbbbbb", "10.0.0.2"),
+            ],
+            candidates: vec![
+                Candidate {
+                    service_name: "api".to_owned(),
+                    port: 8080,
+                    config_mode: Mode::Path,
+                    predicate: "api v2/a&b".to_owned(),
+                    cookie: None,
+                    containers: vec![instance("bbbbbbbbbbbb", "10.0.0.2")],
+                },
+                Candidate {
+                    service_name: "web".to_owned(),
+                    port: 80,
+                    config_mode: Mode::Host,
+                    predicate: "web.example.com".to_owned(),
+                    cookie: Some("SID".to_owned()),
+                    containers: vec![instance("aaaaaaaaaaaa", "10.0.0.1")],
+                },
+            ],
+        };
+        sort(&mut payload);
+        payload
+    }
+
+    fn ask(server: &Server, payload: &Payload) -> (Result<String>, Vec<u128>) {
+        let (pause, waits) = noted();
+        let mut cosmos = Cosmos::new(&Settings::new(&server.url), pause).expect("good settings");
+        let answer = cosmos.config(payload);
+        let waits = waits.lock().expect("no test panics here").clone();
+        (answer, waits)
+    }
+
+    #[test]
+    fn the_payload_on_the_wire_and_the_config_from_the_answer() {
+        let server = serve(vec![Reply::Config]);
+        let (answer, waits) = ask(&server, &payload());
+        let config = answer.expect("a config");
+        assert_eq!(waits, [0; 0]);
+        let (head, body) = server.requests.recv().expect("one request");
+        assert!(
+            head.starts_with("POST /api/generate HTTP/1.1\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.to_ascii_lowercase()
+                .contains("content-type: application/json\r\n")
+        );
+        assert_eq!(
+            body,
+            r#"{"table":"t","running":[{"serviceName":"api","id":"bbbbbbbbbbbb","ip":"10.0.0.2"},{"serviceName":"web","id":"aaaaaaaaaaaa","ip":"10.0.0.1"}],"candidates":[{"serviceName":"web","port":80,"configMode":"host","predicate":"web.example.com","cookie":"SID","containers":[{"id":"aaaaaaaaaaaa","ip":"10.0.0.1"}]},{"serviceName":"api","port":8080,"configMode":"path","predicate":"api /v2/a&b","containers":[{"id":"bbbbbbbbbbbb","ip":"10.0.0.2"}]}]}"#
+        );
+        assert!(config.contains("server aaaaaaaaaaaa 10.0.0.1:80 check cookie aaaaaaaaaaaa\n"));
+        assert!(config.contains("url_beg /api /v2/a&b\n"), "{config}");
+        assert!(config.ends_with('\n'));
+        assert_accepted(&config);
+    }
+
+    #[test]
+    fn a_wrong_answer_is_asked_for_once_more_without_running() {
+        let mut less = payload();
+        less.candidates.pop();
+        let wrong = serde_json::to_string(&real_template(&less)).expect("a string");
+        for first in [
+            wrong.as_str(),
+            r#"{"errorMessage":"TypeError: Cannot read property 'filter' of undefined"}"#,
+        ] {
+            let mut asked = payload();
+            asked.running.push(Running {
+                service_name: "web".to_owned(),
+                id: "other-host".to_owned(),
+                ip: "10.0.1.1".to_owned(),
+            });
+            let server = serve(vec![json("200 OK", first), Reply::Config]);
+            let (answer, _) = ask(&server, &asked);
+            let config = answer.expect("a config");
+            assert!(
+                config.contains("server other-host 10.0.1.1:80 check"),
+                "{config}"
+            );
+            server.requests.recv().expect("the first request");
+            let (_, second) = server.requests.recv().expect("the second request");
+            let second: Payload = serde_json::from_str(&second).expect("a payload");
+            assert_eq!(second.running, []);
+            assert_eq!(second.candidates.len(), 2);
+        }
+        let server = serve(vec![json("200 OK", &wrong), json("200 OK", &wrong)]);
+        let error = ask(&server, &payload()).0.expect_err("still wrong");
+        assert!(
+            error.to_string().contains("backend api is missing"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn faults_are_named_and_only_passing_ones_asked_again() {
+        let cut = |body: &str| {
+            Reply::Raw(
+                format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{body}")
+                    .into_bytes(),
+            )
+        };
+        let stays: Vec<(Reply, &str)> = vec![
+            (json("200 OK", "{}"), "the answer is an object"),
+            (json("403 Forbidden", r#"{"message":"Missing Authentication Token"}"#), "status 403: Missing Authentication Token"),
+            (json("200 OK", r#"{"errorMessage":"ValidationError: x"}"#), "ValidationError: x"),
+            (json("200 OK", "<html>Log in"), "HTML"),
+            (json("200 OK", "\"hello\""), "no config"),
+            (Reply::Raw(b"HTTP/1.1 302 Found\r\nLocation: http://u:p@portal/login?token=secret\r\nContent-Length: 0\r\n\r\n".to_vec()), "status 302: it redirects to http://portal/login"),
+            (Reply::Raw(b"HTTP/1.1 308 Permanent\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n".to_vec()), "status 308"),
+            (json("200 OK", &format!("\"global{}\"", " ".repeat(70_000))), "larger than 65536 bytes"),
+        ];
+        for (reply, words) in stays {
+            let server = serve(vec![reply]);
+            let (pause, waits) = noted();
+            let settings = Settings {
+                body_bytes_max: 65_536,
+                ..Settings::new(&server.url)
+            };
+            let mut cosmos = Cosmos::new(&settings, pause).expect("good settings");
+            let error = cosmos.config(&payload()).expect_err(words);
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+            assert_eq!(
+                *waits.lock().expect("no test panics here"),
+                [0; 0],
+                "{words}"
+            );
+        }
+        let passing = vec![
+            json("200 OK", "null"),
+            json(
+                "200 OK",
+                r#"{"errorMessage":"ResourceNotFoundException: x"}"#,
+            ),
+            json(
+                "200 OK",
+                r#"{"errorMessage":"2026 Task timed out after 20.00 seconds"}"#,
+            ),
+            json("429 Too Many Requests", "{}"),
+            json("503 Service Unavailable", "<html>"),
+            cut("\"global"),
+            Reply::Raw(Vec::new()),
+            Reply::Config,
+        ];
+        let server = serve(passing);
+        let (answer, waits) = ask(&server, &payload());
+        assert!(answer.is_ok(), "{answer:?}");
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 8000, 8000]);
+    }
+
+    #[test]
+    fn nobody_there_is_tried_until_the_time_is_up_and_a_stop_ends_it() {
+        let closed = {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            listener.local_addr().expect("an address")
+        };
+        let url = format!("http://user:hunter2@{closed}/api?key=hunter3");
+        let (pause, waits) = noted();
+        let mut cosmos = Cosmos::new(&Settings::new(&url), pause).expect("good settings");
+        let error = cosmos.config(&payload()).expect_err("nobody listens");
+        assert!(error.is(Kind::Unreachable), "{error}");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot get a config from Cosmos at http://{closed}/api: connection refused, after 9 tries in 0 s"
+            )
+        );
+        assert_eq!(waits.lock().expect("no test panics here").len(), 8);
+        let mut cosmos = Cosmos::new(&Settings::new(&url), Box::new(|_| false)).expect("good");
+        let error = cosmos.config(&payload()).expect_err("stopped");
+        assert!(error.cause().contains("stopped"), "{error}");
+        assert!(!format!("{cosmos:?}{:?}", Settings::new(&url)).contains("hunter"));
+    }
+
+    #[test]
+    fn headers_and_credentials_are_sent_but_never_shown() {
+        let server = serve(vec![Reply::Config, Reply::Config]);
+        let url = server.url.replace("http://", "http://ann:p%40ss@") + "/generate?x=1";
+        let settings = Settings {
+            headers: vec![("X-Api-Key".to_owned(), "hunter2".to_owned())],
+            ..Settings::new(&url)
+        };
+        let mut cosmos = Cosmos::new(&settings, noted().0).expect("good settings");
+        cosmos.config(&payload()).expect("a config");
+        let (head, _) = server.requests.recv().expect("one request");
+        let head = head.to_ascii_lowercase();
+        assert!(head.starts_with("post /api/generate?x=1 "), "{head}");
+        assert!(head.contains("x-api-key: hunter2\r\n"), "{head}");
+        assert!(
+            head.contains(&format!(
+                "authorization: basic {}\r\n",
+                base64("ann:p@ss").to_ascii_lowercase()
+            )),
+            "{head}"
+        );
+        let bad = Settings {
+            headers: vec![("X-Key".to_owned(), "hunter2\nX-Evil: 1".to_owned())],
+            ..Settings::new(&server.url)
+        };
+        let error = Cosmos::new(&bad, noted().0).expect_err("a line break");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        for (text, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ] {
+            assert_eq!(base64(text), encoded);
+        }
+    }
+
+    #[test]
+    fn a_config_that_starts_programs_is_refused_unless_trusted() {
+        let text = real_template(&wire(&payload())).replacen(
+            "global\n",
+            "global\n    lua-load /tmp/x.lua\n",
+            1,
+        );
+        let text = serde_json::to_string(&text).expect("a string");
+        let server = serve(vec![json("200 OK", &text), json("200 OK", &text)]);
+        let (answer, _) = ask(&server, &payload());
+        let error = answer.expect_err("lua");
+        assert!(
+            error
+                .to_string()
+                .contains("`lua-load /tmp/x.lua` (line 2): it loads code"),
+            "{error}"
+        );
+        let trusted = Settings {
+            trust: true,
+            ..Settings::new(&server.url)
+        };
+        let mut cosmos = Cosmos::new(&trusted, noted().0).expect("good settings");
+        assert!(
+            cosmos
+                .config(&payload())
+                .expect("trusted")
+                .contains("lua-load")
+        );
+    }
+
+    #[test]
+    fn urls_are_checked_before_anything_is_sent() {
+        for (url, words) in [
+            ("", "no http:// or https://"),
+            ("cosmos.example.com", "no http:// or https://"),
+            ("ftp://cosmos.example.com", "only http:// and https://"),
+            ("http://", "not a URL"),
+            ("http:// x", "not a URL"),
+            ("user:hunter2@host/api", "no http:// or https://"),
+        ] {
+            let error = Cosmos::new(&Settings::new(url), noted().0).expect_err(url);
+            assert!(error.to_string().contains(words), "{url}: {error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_cosmos_cannot_route_is_left_out_with_a_reason() {
+        let good = payload().candidates.remove(0);
+        assert_eq!(can_send(&good), Ok(()));
+        let with = |change: &dyn Fn(&mut Candidate)| {
+            let mut candidate = good.clone();
+            change(&mut candidate);
+            can_send(&candidate).expect_err("not for Cosmos")
+        };
+        assert!(with(&|c| c.predicate = "*.example.com".to_owned()).contains("wildcard"));
+        assert!(with(&|c| c.predicate = "a#b".to_owned()).contains("without quotes"));
+        assert!(with(&|c| c.predicate = "-f".to_owned()).contains("without quotes"));
+        assert!(with(&|c| c.predicate = " ".to_owned()).contains("no predicate"));
+        assert!(with(&|c| c.predicate = "a ".repeat(51)).contains("more than 50"));
+        assert!(with(&|c| c.service_name = "or".to_owned()).contains("refuses the name"));
+        assert!(with(&|c| c.service_name = "a b".to_owned()).contains("service name"));
+        assert!(with(&|c| c.cookie = Some("a b".to_owned())).contains("cookie"));
+        assert!(with(&|c| c.containers[0].id = "x y".to_owned()).contains("id"));
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_ca_file_must_hold_certificates() {
+        let settings = |path: &str| Settings {
+            ca: Some(PathBuf::from(path)),
+            ..Settings::new("https://cosmos.example.com/api")
+        };
+        let missing = Cosmos::new(&settings("/nonexistent.pem"), noted().0).expect_err("missing");
+        assert!(
+            missing
+                .to_string()
+                .contains("cannot read the authorities in /nonexistent.pem")
+        );
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let none = Cosmos::new(&settings(manifest), noted().0).expect_err("no PEM");
+        assert!(none.to_string().contains("holds no certificate"), "{none}");
     }
 }

@@ -5,6 +5,8 @@
 //! sections 1 and 4. It must not know Docker or HAProxy's state.
 
 pub mod answer;
+#[cfg(feature = "tls")]
+pub mod authorities;
 pub mod cosmos;
 pub mod embedded;
 #[cfg(test)]

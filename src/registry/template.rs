@@ -168,7 +168,7 @@ impl Base {
         let config = Config::parse(&text);
         let is_proxy =
             |section: &Section<'_>| matches!(section.keyword(), "frontend" | "backend" | "listen");
-        let Some(last) = config.sections().filter(is_proxy).next_back() else {
+        let Some(last) = config.sections().rfind(is_proxy) else {
             return Err(
                 "it has no frontend; the rules of the services go to the end of its last frontend"
                     .into(),
@@ -191,8 +191,7 @@ impl Base {
         }
         let http_defaults = config
             .sections()
-            .filter(|section| section.keyword() == "defaults")
-            .next_back()
+            .rfind(|section| section.keyword() == "defaults")
             .is_some_and(|defaults| mode_of(&defaults) == Some("http"));
         let split = last.end_of_own_lines();
         Ok(Base {
@@ -230,14 +229,13 @@ fn is_http(config: &Config<'_>, frontend: &Section<'_>) -> bool {
     let from = (header.word(2) == "from").then(|| header.word(3));
     config
         .sections()
-        .filter(|section| {
+        .rfind(|section| {
             section.keyword() == "defaults"
                 && match from {
                     Some(name) => section.name() == name,
                     None => section.bytes().start < frontend.bytes().start,
                 }
         })
-        .next_back()
         .is_some_and(|defaults| mode_of(&defaults) == Some("http"))
 }
 
@@ -759,7 +757,10 @@ mod tests {
         for bad in bad {
             let rendered = render(&built_in(), &[good.clone(), bad.clone()]);
             assert_eq!(rendered.left_out.len(), 1, "{bad:?}");
-            assert_eq!(rendered.text, render(&built_in(), &[good.clone()]).text);
+            assert_eq!(
+                rendered.text,
+                render(&built_in(), std::slice::from_ref(&good)).text
+            );
         }
     }
 
