@@ -806,115 +806,13 @@ fn is_tls_io(cause: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::net::TcpListener;
-    use std::sync::mpsc::{Receiver, channel};
     use std::sync::{Arc, Mutex};
-    use std::thread;
 
     use super::*;
+    use crate::registry::canned::{Reply, Server, json, real_template, serve};
     use crate::registry::haproxy_check::assert_accepted;
     use crate::registry::{Running, sort};
-
-    /// What a canned server does with one request.
-    enum Reply {
-        /// These bytes, then close.
-        Raw(Vec<u8>),
-        /// A config made from the payload as the real service does without stored services.
-        Config,
-    }
-
-    struct Server {
-        url: String,
-        requests: Receiver<(String, String)>,
-    }
-
-    fn json(status: &str, body: &str) -> Reply {
-        Reply::Raw(
-            format!(
-                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            )
-            .into_bytes(),
-        )
-    }
-
-    /// The real service's template, its entities, its missing newline and its cookies.
-    fn real_template(payload: &Payload) -> String {
-        let escape = |text: &str| {
-            text.replace('&', "&amp;")
-                .replace('<', "&lt;")
-                .replace('>', "&gt;")
-        };
-        let mut text = "global\n    log 127.0.0.1   local0\n    maxconn 4096\n    user haproxy\n    group haproxy\n    daemon\n\ndefaults\n    log global\n    mode http\n    timeout connect 5000\n    timeout client 50000\n    timeout server 50000\n\nfrontend http\n    bind :80\n    ".to_owned();
-        for candidate in &payload.candidates {
-            let name = &candidate.service_name;
-            let rule = match candidate.config_mode {
-                Mode::Host => format!("hdr(host) -i {}", escape(&candidate.predicate)),
-                Mode::Path => format!("url_beg /{}", escape(&candidate.predicate)),
-            };
-            text += &format!("\n    acl {name} {rule}\n    use_backend {name} if {name}\n    ");
-        }
-        text += "\n\n# Define backends\n\n";
-        for candidate in &payload.candidates {
-            let name = &candidate.service_name;
-            text += &format!("backend {name}\n    mode http\n    balance roundrobin\n");
-            let cookie = candidate.cookie.as_deref();
-            if let Some(cookie) = cookie {
-                text += &format!("    cookie {cookie} prefix nocache\n");
-            }
-            for Instance { id, ip } in &candidate.containers {
-                let cookie = cookie.map_or_else(String::new, |cookie| format!("cookie {cookie}"));
-                text += &format!(
-                    "    \n    server {id} {ip}:{} check {cookie}\n    ",
-                    candidate.port
-                );
-            }
-            text += "\n";
-        }
-        text.trim_end_matches('\n').to_owned()
-    }
-
-    fn serve(replies: Vec<Reply>) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("http://{}/api", listener.local_addr().expect("an address"));
-        let (sender, requests) = channel();
-        thread::spawn(move || {
-            for reply in replies {
-                let Ok((stream, _)) = listener.accept() else {
-                    return;
-                };
-                let mut reader = BufReader::new(stream);
-                let (mut head, mut length) = (String::new(), 0);
-                loop {
-                    let mut line = String::new();
-                    if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
-                        break;
-                    }
-                    if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap_or(0);
-                    }
-                    head += &line;
-                }
-                let mut body = vec![0; length];
-                let _ = reader.read_exact(&mut body);
-                let reply = match reply {
-                    Reply::Raw(bytes) => bytes,
-                    Reply::Config => {
-                        let payload = serde_json::from_slice(&body).expect("a payload");
-                        let text = serde_json::to_string(&real_template(&payload));
-                        let Reply::Raw(bytes) = json("200 OK", &text.expect("a string")) else {
-                            unreachable!("json() gives bytes");
-                        };
-                        bytes
-                    }
-                };
-                let _ = sender.send((head, String::from_utf8_lossy(&body).into_owned()));
-                let _ = reader.get_mut().write_all(&reply);
-            }
-        });
-        Server { url, requests }
-    }
 
     /// A pause that does not wait but notes how long it should have.
     fn noted() -> (Pause, Arc<Mutex<Vec<u128>>>) {
@@ -1239,5 +1137,52 @@ mod tests {
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         let none = Cosmos::new(&settings(manifest), noted().0).expect_err("no PEM");
         assert!(none.to_string().contains("holds no certificate"), "{none}");
+    }
+
+    /// A private authority counts besides the web's, and without it nothing is sent.
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_private_authority_is_trusted_only_when_named() {
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+        use crate::registry::canned::serve_over;
+
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/registry/tls");
+        let chain = CertificateDer::from_pem_file(format!("{folder}/server.pem"));
+        let key = PrivateKeyDer::from_pem_file(format!("{folder}/server.key"));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the usual versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![chain.expect("a certificate")], key.expect("a key"))
+            .expect("they fit together");
+        let config = Arc::new(config);
+        let server = serve_over("https", vec![Reply::Config], move |stream| {
+            let tls = rustls::ServerConnection::new(Arc::clone(&config)).expect("a connection");
+            Box::new(rustls::StreamOwned::new(tls, stream))
+        });
+        let (answer, waits) = ask(&server, &payload());
+        let error = answer.expect_err("nobody knows that authority");
+        assert!(
+            error.to_string().contains("its certificate is not trusted"),
+            "{error}"
+        );
+        assert!(
+            error
+                .hint_text()
+                .unwrap_or_default()
+                .contains("--cosmos-ca"),
+            "{error:?}"
+        );
+        assert_eq!(waits, [0; 0]);
+        let settings = Settings {
+            ca: Some(PathBuf::from(format!("{folder}/ca.pem"))),
+            ..Settings::new(&server.url)
+        };
+        let mut cosmos = Cosmos::new(&settings, noted().0).expect("good settings");
+        cosmos.config(&payload()).expect("a config over TLS");
+        assert_eq!(server.requests.try_iter().count(), 1);
     }
 }

@@ -7,6 +7,10 @@
 pub mod answer;
 #[cfg(feature = "tls")]
 pub mod authorities;
+#[cfg(test)]
+pub(crate) mod canned;
+#[cfg(test)]
+mod contract;
 pub mod cosmos;
 pub mod embedded;
 #[cfg(test)]
