@@ -6,19 +6,18 @@
 //! if the answer is not right, once more with `running: []`, which always works. It must not know
 //! Docker or where the config goes. Header values and credentials never reach a log or an error.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ureq::http::header::{HeaderName, HeaderValue};
-use ureq::http::{Uri, uri::Scheme};
 use ureq::{Agent, Proxy};
 
 use super::answer::{self, Fault};
 use super::retry::Retry;
-use super::{Candidate, Instance, Mode, Payload, Registry, policy, proxy};
+use super::url::{base64, redacted, target_of};
+use super::{Payload, Registry, policy, proxy, wire};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 
@@ -36,13 +35,6 @@ const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// Most faults of an answer that an error names.
 const FAULTS_NAMED_MAX: usize = 5;
-
-/// Patterns that fit on the one acl line of the real service's template.
-const PATTERNS_MAX: usize = 50;
-
-/// Names that the real service's template would give to a backend and an acl, and HAProxy refuses:
-/// words of its conditions, its own frontend (3.3), a reserved backend (3.4).
-const NAMES_REFUSED: &[&str] = &["or", "if", "unless", "http", "default"];
 
 /// Waits for a time; `false` means that somebody asked us to stop.
 pub type Pause = Box<dyn Fn(Duration) -> bool + Send>;
@@ -86,18 +78,6 @@ impl fmt::Debug for Settings {
             .field("body_bytes_max", &self.body_bytes_max)
             .finish()
     }
-}
-
-/// A URL as it may be shown: without credentials, query and fragment.
-pub fn redacted(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else {
-        // Without a scheme what stands before an `@` may still be a password.
-        return url.rsplit('@').next().unwrap_or_default().to_owned();
-    };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
 }
 
 /// The remote registry.
@@ -444,10 +424,10 @@ impl Registry for Cosmos {
     fn config(&mut self, payload: &Payload) -> Result<String> {
         let begun = Instant::now();
         let mut retry = Retry::default();
-        let asked = wire(payload);
+        let asked = wire::complete(payload);
         // What the answer is compared with has the patterns one by one, not as they are sent.
         let wanted = Payload {
-            candidates: sendable(payload).cloned().collect(),
+            candidates: wire::sendable(payload).cloned().collect(),
             ..payload.clone()
         };
         let lacks = match self.ask(&asked, begun, &mut retry) {
@@ -483,8 +463,8 @@ impl Registry for Cosmos {
         if !Retry::may_start(begun.elapsed()) {
             return Err(wrong(&self.told, &self.shown));
         }
-        let wanted = without_running(&wanted);
-        let asked = without_running(&asked);
+        let wanted = wire::without_running(&wanted);
+        let asked = wire::without_running(&asked);
         let text = self
             .ask(&asked, begun, &mut retry)
             .map_err(|failure| failure.error)?;
@@ -512,162 +492,6 @@ fn summary(all: &[String]) -> String {
     words
 }
 
-/// Whether the real service can route a candidate as it is meant; the reason if it cannot.
-///
-/// Its template matches whole host names only and pastes values without quotes (facts/cosmos.md,
-/// 2.14 to 2.17). Such a candidate is left out by the caller with this reason.
-///
-/// # Errors
-/// The reason, for the operator.
-pub fn can_send(candidate: &Candidate) -> std::result::Result<(), String> {
-    let name = candidate.service_name.as_str();
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte))
-    };
-    if !is_name(name) {
-        return Err(format!(
-            "{name:?} cannot be a service name with Cosmos: letters, digits and `_.:-` only"
-        ));
-    }
-    if NAMES_REFUSED.contains(&name) {
-        return Err(format!(
-            "Cosmos names the backend and the acl after the service, and HAProxy refuses the name {name:?}"
-        ));
-    }
-    if candidate.patterns().count() > PATTERNS_MAX {
-        return Err(format!(
-            "more than {PATTERNS_MAX} predicates do not fit on Cosmos's one line"
-        ));
-    }
-    if candidate.patterns().next().is_none() {
-        return Err("it has no predicate".to_owned());
-    }
-    for pattern in candidate.patterns() {
-        if candidate.config_mode == Mode::Host && pattern.starts_with('*') {
-            return Err(format!(
-                "Cosmos matches whole host names only, so the wildcard {pattern} would never match; the built-in registry knows wildcards"
-            ));
-        }
-        let odd = pattern
-            .find(|char: char| char.is_control() || !char.is_ascii() || "#\"'\\<>".contains(char));
-        if odd.is_some() || pattern.starts_with('-') {
-            return Err(format!(
-                "Cosmos writes the predicate {pattern:?} into the config without quotes, where it would mean something else"
-            ));
-        }
-    }
-    if let Some(cookie) = candidate.cookie.as_deref()
-        && !is_name(cookie)
-    {
-        return Err(format!("{cookie:?} cannot be a cookie's name with Cosmos"));
-    }
-    if let Some(bad) = candidate.containers.iter().find(|one| !is_name(&one.id)) {
-        return Err(format!(
-            "{:?} cannot be a container's id with Cosmos",
-            bad.id
-        ));
-    }
-    Ok(())
-}
-
-/// The candidates that Cosmos gets: those with an instance. One stored without containers would make
-/// every later call fail (facts/cosmos.md, bug 6); without its backend it answers 503 all the same.
-fn sendable(payload: &Payload) -> impl Iterator<Item = &Candidate> {
-    payload
-        .candidates
-        .iter()
-        .filter(|candidate| !candidate.containers.is_empty())
-}
-
-/// A payload as it is sent. The template puts one `/` before a path predicate, so further ones get
-/// theirs here.
-fn wire(payload: &Payload) -> Payload {
-    let candidates = sendable(payload).map(|candidate| {
-        let mut candidate = candidate.clone();
-        if candidate.config_mode == Mode::Path {
-            candidate.predicate = candidate.patterns().collect::<Vec<_>>().join(" /");
-        }
-        candidate.cookie = candidate.cookie.filter(|cookie| !cookie.is_empty());
-        candidate
-    });
-    Payload {
-        candidates: candidates.collect(),
-        ..payload.clone()
-    }
-}
-
-/// The payload that always works: nothing is running, everything is a candidate. Instances that only
-/// `running` knew (those of other hosts) become containers of their service.
-fn without_running(payload: &Payload) -> Payload {
-    let mut others: HashMap<&str, Vec<Instance>> = HashMap::new();
-    for entry in &payload.running {
-        others
-            .entry(&entry.service_name)
-            .or_default()
-            .push(Instance {
-                id: entry.id.clone(),
-                ip: entry.ip.clone(),
-            });
-    }
-    let mut again = Payload {
-        table: payload.table.clone(),
-        running: Vec::new(),
-        candidates: payload.candidates.clone(),
-    };
-    for candidate in &mut again.candidates {
-        let mut known: HashSet<String> = candidate
-            .containers
-            .iter()
-            .map(|one| one.id.clone())
-            .collect();
-        let others = others
-            .remove(candidate.service_name.as_str())
-            .unwrap_or_default();
-        candidate.containers.extend(
-            others
-                .into_iter()
-                .filter(|one| known.insert(one.id.clone())),
-        );
-        candidate.containers.sort();
-    }
-    again
-}
-
-/// The URL to post to, the credentials in it, and its host.
-fn target_of(url: &str, shown: &str) -> Result<(String, Option<String>, String)> {
-    let refuse = |why: &str| {
-        Error::new(format!("cannot use {shown:?} as the URL of Cosmos"), why)
-            .hint("it is that of the stage, such as https://HOST/api; /generate is added to it")
-    };
-    let (bare, query) = match url.split_once(['?', '#']) {
-        Some((bare, _)) => (bare, url.get(bare.len()..).unwrap_or_default()),
-        None => (url, ""),
-    };
-    let query = query.split('#').next().unwrap_or_default();
-    let Some((scheme, rest)) = bare.split_once("://") else {
-        return Err(refuse("it has no http:// or https:// before the host"));
-    };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let (credentials, host) = match authority.rsplit_once('@') {
-        Some((credentials, host)) => (Some(percent_decoded(credentials)), host),
-        None => (None, authority),
-    };
-    let path = path.trim_end_matches('/');
-    let path = path.strip_suffix("/generate").unwrap_or(path);
-    let target = format!("{scheme}://{host}{path}/generate{query}");
-    let uri: Uri = target.parse().map_err(|_| refuse("it is not a URL"))?;
-    if ![Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme()) {
-        return Err(refuse("only http:// and https:// are spoken"));
-    }
-    match uri.host() {
-        Some(host) if !host.is_empty() => Ok((target, credentials, host.to_owned())),
-        _ => Err(refuse("it names no host")),
-    }
-}
-
 fn secret(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);
@@ -690,47 +514,6 @@ fn kind_of(error: &Error) -> Kind {
         .into_iter()
         .find(|kind| error.is(*kind))
         .unwrap_or(Kind::Failed)
-}
-
-/// `user:password` of a URL, with `%40` and the like undone.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let hex = tail
-            .get(..2)
-            .filter(|_| *first == b'%')
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match hex {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => bytes.push(*first),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Base64 for the one header that needs it (RFC 4648, section 4).
-fn base64(text: &str) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut encoded = String::with_capacity(text.len() * 4 / 3 + 4);
-    for chunk in text.as_bytes().chunks(3) {
-        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            if digit <= chunk.len() {
-                let index = (bits >> (18 - 6 * digit)) & 63;
-                encoded.push(char::from(DIGITS[index as usize]));
-            } else {
-                encoded.push('=');
-            }
-        }
-    }
-    encoded
 }
 
 /// One agent for the extra authorities, if there are any, and one for the web's.
@@ -812,7 +595,7 @@ mod tests {
     use super::*;
     use crate::registry::canned::{Reply, Server, json, real_template, serve};
     use crate::registry::haproxy_check::assert_accepted;
-    use crate::registry::{Running, sort};
+    use crate::registry::{Candidate, Instance, Mode, Running, sort};
 
     /// A pause that does not wait but notes how long it should have.
     fn noted() -> (Pause, Arc<Mutex<Vec<u128>>>) {
@@ -1057,7 +840,7 @@ mod tests {
 
     #[test]
     fn a_config_that_starts_programs_is_refused_unless_trusted() {
-        let text = real_template(&wire(&payload())).replacen(
+        let text = real_template(&wire::complete(&payload())).replacen(
             "global\n",
             "global\n    lua-load /tmp/x.lua\n",
             1,
@@ -1099,26 +882,6 @@ mod tests {
             assert!(error.to_string().contains(words), "{url}: {error}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
-    }
-
-    #[test]
-    fn what_cosmos_cannot_route_is_left_out_with_a_reason() {
-        let good = payload().candidates.remove(0);
-        assert_eq!(can_send(&good), Ok(()));
-        let with = |change: &dyn Fn(&mut Candidate)| {
-            let mut candidate = good.clone();
-            change(&mut candidate);
-            can_send(&candidate).expect_err("not for Cosmos")
-        };
-        assert!(with(&|c| c.predicate = "*.example.com".to_owned()).contains("wildcard"));
-        assert!(with(&|c| c.predicate = "a#b".to_owned()).contains("without quotes"));
-        assert!(with(&|c| c.predicate = "-f".to_owned()).contains("without quotes"));
-        assert!(with(&|c| c.predicate = " ".to_owned()).contains("no predicate"));
-        assert!(with(&|c| c.predicate = "a ".repeat(51)).contains("more than 50"));
-        assert!(with(&|c| c.service_name = "or".to_owned()).contains("refuses the name"));
-        assert!(with(&|c| c.service_name = "a b".to_owned()).contains("service name"));
-        assert!(with(&|c| c.cookie = Some("a b".to_owned())).contains("cookie"));
-        assert!(with(&|c| c.containers[0].id = "x y".to_owned()).contains("id"));
     }
 
     #[cfg(feature = "tls")]

@@ -22,6 +22,8 @@ pub mod proxy;
 pub mod retry;
 pub mod store;
 pub mod template;
+pub mod url;
+pub mod wire;
 
 use std::cmp::{Ordering, Reverse};
 
