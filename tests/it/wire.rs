@@ -288,7 +288,10 @@ fn bad_answers_to_the_subscription_are_outlived() {
         sandbox.docker.misbehave("/events", 2, reply);
         let mut watch = sandbox.watch(&[]);
         sandbox.docker.wait_subscribed(1);
-        assert!(sandbox.docker.count(|request| request.is_events()) >= 3, "{name}");
+        assert!(
+            sandbox.docker.count(|request| request.is_events()) >= 3,
+            "{name}"
+        );
         sandbox.wait_config("the container", SOON, |routes| routes.has("10.3.0.2:80"));
         watch.still_runs();
         watch.stop();

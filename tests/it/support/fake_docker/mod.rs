@@ -267,7 +267,10 @@ impl FakeDocker {
     #[track_caller]
     pub fn wait_subscribed(&self, streams: usize) {
         super::deadline::wait_for(
-            &format!("event stream number {streams}; asked so far:\n{}", self.transcript()),
+            &format!(
+                "event stream number {streams}; asked so far:\n{}",
+                self.transcript()
+            ),
             super::deadline::SOON,
             || (self.streams() >= streams).then_some(()),
         );
