@@ -309,5 +309,5 @@ fn jittered(wait: Duration) -> Duration {
     let clock = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
-    wait * 3 / 4 + wait * (clock.subsec_nanos() / 1000 % 1000) / 2000
+    wait * 3 / 4 + wait * (clock.subsec_micros() % 1000) / 2000
 }

@@ -567,3 +567,487 @@ fn offset(text: &str, sign: char) -> Option<u8> {
     }
     text.strip_prefix(sign)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::body;
+    use super::*;
+
+    /// State, mode, networks with their addresses and ports of a captured inspect, in one line.
+    fn shown(name: &str) -> String {
+        let Inspected { container, .. } =
+            inspected(&body(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let state = &container.state;
+        let mut words = vec![container.name.clone()];
+        for (holds, word) in [
+            (state.running, "running"),
+            (state.paused, "paused"),
+            (state.restarting, "restarting"),
+            (state.dead, "dead"),
+            (state.serves(), "serves"),
+        ] {
+            if holds {
+                words.push(word.to_owned());
+            }
+        }
+        if let Some(health) = state.health {
+            words.push(format!("{health:?}"));
+        }
+        words.push(match container.network_mode {
+            NetworkMode::Container(id) => format!("container:{}", id.get(..6).unwrap_or(&id)),
+            NetworkMode::Named(name) => format!("mode:{name}"),
+            mode => format!("{mode:?}"),
+        });
+        for network in &container.networks {
+            words.push(format!(
+                "{}={}{}",
+                network.name,
+                network.ipv4.map(|ip| ip.to_string()).unwrap_or_default(),
+                network.ipv6.map(|ip| format!("+{ip}")).unwrap_or_default()
+            ));
+        }
+        words.extend(container.exposed_tcp_ports.iter().map(u16::to_string));
+        words.join(" ")
+    }
+
+    #[test]
+    fn captured_inspects_say_what_docker_said() {
+        for (name, expected) in EXPECTED {
+            assert_eq!(shown(name), expected, "{name}");
+        }
+    }
+
+    const EXPECTED: [(&str, &str); 25] = [
+        (
+            "docker-20.10.24/inspect-created.http",
+            "created mode:labnet labnet=",
+        ),
+        (
+            "docker-20.10.24/inspect-dead.http",
+            "deadone dead mode:labnet labnet=",
+        ),
+        (
+            "docker-20.10.24/inspect-default-bridge.http",
+            "lab-db running serves mode:bridge bridge=172.17.0.3 5432",
+        ),
+        (
+            "docker-20.10.24/inspect-disconnected.http",
+            "lab-db running serves mode:bridge 5432",
+        ),
+        (
+            "docker-20.10.24/inspect-envbad.http",
+            "envbad running serves None none=",
+        ),
+        (
+            "docker-20.10.24/inspect-envs.http",
+            "envs running serves None none=",
+        ),
+        (
+            "docker-20.10.24/inspect-exited2.http",
+            "exited2 mode:labnet labnet= 80",
+        ),
+        (
+            "docker-20.10.24/inspect-healthy.http",
+            "healthy running serves Healthy mode:labnet labnet=172.17.0.6",
+        ),
+        (
+            "docker-20.10.24/inspect-hostmode.http",
+            "hostmode running serves Host host= 80",
+        ),
+        (
+            "docker-20.10.24/inspect-macvlan.http",
+            "macv running serves mode:macnet macnet=10.88.0.2",
+        ),
+        (
+            "docker-20.10.24/inspect-multi.http",
+            "multi running serves mode:labnet intnet=10.99.0.2 labnet=172.17.0.2 labnet2=172.18.0.2 net6=10.77.0.50+fd00:dead::50 80 443 7000 7001 7002 8080",
+        ),
+        (
+            "docker-20.10.24/inspect-nonemode.http",
+            "nonemode running serves None none=",
+        ),
+        (
+            "docker-20.10.24/inspect-paused.http",
+            "paused running paused mode:labnet labnet=172.17.0.3",
+        ),
+        (
+            "docker-20.10.24/inspect-restarting.http",
+            "restarting running restarting mode:labnet labnet=",
+        ),
+        (
+            "docker-20.10.24/inspect-sidecar.http",
+            "sidecar running serves container:7ae17d",
+        ),
+        (
+            "docker-20.10.24/inspect-six.http",
+            "six running serves mode:net6 net6=10.77.0.2+fd00:dead::2",
+        ),
+        (
+            "podman-4.3.1/inspect-created.http",
+            "created mode:bridge labnet=",
+        ),
+        (
+            "podman-4.3.1/inspect-defnet.http",
+            "defnet running serves mode:bridge podman=10.88.0.2",
+        ),
+        (
+            "podman-4.3.1/inspect-exited2.http",
+            "exited2 mode:bridge labnet= 80",
+        ),
+        (
+            "podman-4.3.1/inspect-hcp.http",
+            "hcp running serves Healthy mode:bridge labnet=10.89.0.16",
+        ),
+        (
+            "podman-4.3.1/inspect-hostmode.http",
+            "hostmode running serves Host",
+        ),
+        (
+            "podman-4.3.1/inspect-multi.http",
+            "multi running serves mode:bridge labnet=10.89.0.13 n2=10.89.1.2 80 8080",
+        ),
+        (
+            "podman-4.3.1/inspect-nonemode.http",
+            "nonemode running serves None",
+        ),
+        (
+            "podman-4.3.1/inspect-paused.http",
+            "paused running paused mode:bridge labnet=10.89.0.14",
+        ),
+        // Podman repeats the other container's networks and ports here.
+        (
+            "podman-4.3.1/inspect-sidecar.http",
+            "sidecar running serves container:5a82b2",
+        ),
+    ];
+
+    #[test]
+    fn the_environment_is_kept_as_it_is() {
+        let found = inspected(&body("docker-20.10.24/inspect-envs.http")).expect("an inspect");
+        let long = "x".repeat(3_000);
+        let expected = [
+            ("DUP", "1"),
+            ("DUP", "2"),
+            ("EMPTY", ""),
+            ("EQ", "a=b=c"),
+            ("NL", "line1\nline2"),
+            ("TAB", "a\tb"),
+            ("QUOTE", "\"q\" 'x' \\ $HOME"),
+            ("UTF8", "héllo ☃ 😀"),
+            ("SPACE KEY", "v"),
+            ("lower", "1"),
+            ("LOWER", "2"),
+            ("TRAIL", " v "),
+            ("CTRL", "\u{1}\u{7f}"),
+            ("HTML", "<a>&</a>"),
+            ("LS", "\u{2028}\u{2029}"),
+            ("BIG", &long),
+        ];
+        let shown: Vec<(&str, &str)> = found
+            .env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(shown, expected);
+        assert_eq!(
+            found.container.created.to_string(),
+            "2026-11-22T10:56:01.868672062Z"
+        );
+        assert_eq!(found.container.hostname, "0e1082f41c66");
+        assert_eq!(found.container.entrypoint, "sleep");
+        assert_eq!(found.container.image, "bb:1");
+        assert!(found.container.state.started > found.container.created);
+    }
+
+    #[test]
+    fn lists_are_read() {
+        let names = |name: &str| -> Vec<String> {
+            list(&body(name))
+                .unwrap_or_else(|error| panic!("{name}: {error}"))
+                .into_iter()
+                .map(|row| row.name)
+                .collect()
+        };
+        assert_eq!(
+            names("docker-20.10.24/containers-json.http"),
+            [
+                "healthy",
+                "restarting",
+                "paused",
+                "six",
+                "sidecar",
+                "nonemode",
+                "hostmode",
+                "multi"
+            ]
+        );
+        // The link alias stands first there.
+        assert_eq!(
+            names("docker-20.10.24/containers-json-links.http"),
+            ["alab-web", "zlab-db"]
+        );
+        assert_eq!(
+            names("docker-20.10.24/containers-json-dead.http"),
+            ["deadone"]
+        );
+        assert!(names("docker-20.10.24/containers-json-empty.http").is_empty());
+        // Null networks, no HostConfig.
+        assert_eq!(
+            names("podman-4.3.1/containers-json.http"),
+            ["nonemode", "hostmode", "multi", "sidecar", "defnet", "hcp"]
+        );
+        assert_eq!(list(b"null"), Ok(Vec::new()));
+    }
+
+    /// A row as Docker writes it, with these parts.
+    fn digest(names: &str, state: &str, status: &str, networks: &str) -> u64 {
+        let json = format!(
+            r#"[{{"Id":"a","Names":{names},"Created":1,"State":"{state}","Status":"{status}","NetworkSettings":{{"Networks":{networks}}}}}]"#
+        );
+        list(json.as_bytes()).expect("a list")[0].digest
+    }
+
+    #[test]
+    fn the_digest_follows_what_an_inspect_would_say_and_nothing_else() {
+        let net = |ip: &str, endpoint: &str| {
+            format!(
+                r#"{{"n":{{"IPAddress":"{ip}","EndpointID":"{endpoint}","GlobalIPv6Address":""}}}}"#
+            )
+        };
+        let usual = digest(
+            r#"["/a"]"#,
+            "running",
+            "Up 4 seconds (healthy)",
+            &net("10.0.0.1", "e"),
+        );
+        for (names, state, status, networks) in [
+            (
+                r#"["/a"]"#,
+                "running",
+                "Up 5 seconds (healthy)",
+                net("10.0.0.1", "e"),
+            ),
+            (
+                r#"["/a"]"#,
+                "running",
+                "Up About a minute (healthy)",
+                net("10.0.0.1", "e"),
+            ),
+            (
+                r#"["/a"]"#,
+                "running",
+                "Up 2 weeks (healthy)",
+                net("10.0.0.1", "e"),
+            ),
+        ] {
+            assert_eq!(digest(names, state, status, &networks), usual, "{status}");
+        }
+        for (names, state, status, networks) in [
+            (
+                r#"["/b"]"#,
+                "running",
+                "Up 4 seconds (healthy)",
+                net("10.0.0.1", "e"),
+            ),
+            (
+                r#"["/x/b","/a"]"#,
+                "running",
+                "Up 4 seconds (healthy)",
+                net("10.0.0.1", "e"),
+            ),
+            (
+                r#"["/a"]"#,
+                "paused",
+                "Up 4 seconds (healthy)",
+                net("10.0.0.1", "e"),
+            ),
+            (
+                r#"["/a"]"#,
+                "running",
+                "Up 4 seconds (unhealthy)",
+                net("10.0.0.1", "e"),
+            ),
+            (
+                r#"["/a"]"#,
+                "running",
+                "Up 4 seconds (health: starting)",
+                net("10.0.0.1", "e"),
+            ),
+            (r#"["/a"]"#, "running", "Up 4 seconds", net("10.0.0.1", "e")),
+            (
+                r#"["/a"]"#,
+                "running",
+                "Up 4 seconds (healthy)",
+                net("10.0.0.2", "e"),
+            ),
+            (
+                r#"["/a"]"#,
+                "running",
+                "Up 4 seconds (healthy)",
+                net("10.0.0.1", "restarted"),
+            ),
+            (
+                r#"["/a"]"#,
+                "running",
+                "Up 4 seconds (healthy)",
+                "{}".to_owned(),
+            ),
+            (
+                r#"["/a"]"#,
+                "running",
+                "Up 4 seconds (healthy)",
+                "null".to_owned(),
+            ),
+            (
+                r#"["/a"]"#,
+                "running",
+                "Up 4 seconds (healthy)",
+                r#"{"n":null}"#.to_owned(),
+            ),
+        ] {
+            assert_ne!(
+                digest(names, state, status, &networks),
+                usual,
+                "{names} {state} {status} {networks}"
+            );
+        }
+        let health = |status: &str| {
+            let json =
+                format!(r#"[{{"Id":"a","Health":{{"Status":"{status}","FailingStreak":0}}}}]"#);
+            list(json.as_bytes()).expect("a list")[0].digest
+        };
+        assert_ne!(health("healthy"), health("unhealthy"), "API 1.52");
+    }
+
+    #[test]
+    fn what_is_no_answer_of_docker_is_refused() {
+        for json in [
+            "",
+            "{}",
+            "[",
+            "[{}]",
+            r#"[{"Id":null}]"#,
+            r#"[{"Id":[]}]"#,
+            r#"[{"Id":"a"}"#,
+            "<html>",
+            "[1]",
+            r#"["a"]"#,
+            r#"[{"Id":"a","Names":"/a"}]"#,
+        ] {
+            assert!(list(json.as_bytes()).is_err(), "{json}");
+        }
+        for json in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            r#"{"Id":""}"#,
+            r#"{"Id":"a""#,
+            r#"{"Id":"a","State":1}"#,
+            "\u{0}",
+        ] {
+            assert!(inspected(json.as_bytes()).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn missing_and_null_fields_are_nothing() {
+        for json in [
+            r#"{"Id":"a"}"#,
+            r#"{"Id":"a","Name":null,"Created":null,"Path":null,"RestartCount":null,"State":null,"Config":null,"HostConfig":null,"NetworkSettings":null}"#,
+            r#"{"Id":"a","Created":"soon","State":{"Running":null,"StartedAt":"","Health":null},"Config":{"Env":null,"ExposedPorts":null,"Labels":null,"StopSignal":"","StopTimeout":null},"HostConfig":{"NetworkMode":""},"NetworkSettings":{"Networks":null,"Ports":null}}"#,
+            r#"{"Id":"a","State":{"Health":{"Status":""}},"Config":{"Env":["A","no=",""],"ExposedPorts":{"53/udp":{},"x/tcp":{},"65536/tcp":{}}}}"#,
+        ] {
+            let found =
+                inspected(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"));
+            let container = found.container;
+            assert!(!container.state.serves(), "{json}");
+            assert_eq!(container.state.health, None, "{json}");
+            assert_eq!(container.networks, [], "{json}");
+            assert_eq!(container.exposed_tcp_ports, [0_u16; 0], "{json}");
+            assert_eq!(
+                container.network_mode,
+                NetworkMode::Named("bridge".into()),
+                "{json}"
+            );
+            assert_eq!(
+                (container.stop_signal, container.stop_timeout),
+                (15, Duration::from_secs(10)),
+                "{json}"
+            );
+            assert_eq!(found.labels, [], "{json}");
+            assert!(found.env.iter().all(|(name, _)| name == "no"), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_inspect_of_docker_29_has_all_that_is_read() {
+        let json = r#"{"Id":"a","Name":"/web","Created":"2026-01-02T03:04:05Z","Path":"nginx","RestartCount":2,
+            "State":{"Status":"running","Running":true,"StartedAt":"2026-01-02T03:04:06Z","Health":{"Status":"starting"}},
+            "HostConfig":{"NetworkMode":"front"},"Config":{"Hostname":"h","Domainname":"d","Env":["A=1"],"Image":"i","StopSignal":"SIGQUIT","StopTimeout":-1,
+            "ExposedPorts":{"80":{},"81/tcp":{}},"Labels":{"b":"2","a":"1"}},
+            "NetworkSettings":{"SandboxID":"s","Ports":{"80/tcp":null},"Networks":{"front":{"IPAddress":"10.0.0.9","DNSNames":["web"],"GwPriority":0,"NetworkID":"n"}}}}"#;
+        let found = inspected(json.as_bytes()).expect("an inspect");
+        let container = found.container;
+        assert!(container.state.serves());
+        assert_eq!(container.state.health, Some(Health::Starting));
+        assert_eq!(container.exposed_tcp_ports, [80, 81]);
+        assert_eq!(container.stop_signal, 3);
+        assert_eq!(container.stop_timeout, STOP_TIMEOUT_MAX);
+        assert_eq!(container.restarts, 2);
+        assert_eq!(
+            (container.hostname.as_str(), container.domainname.as_str()),
+            ("h", "d")
+        );
+        assert_eq!(container.networks.len(), 1);
+        assert_eq!(
+            found.labels,
+            [
+                ("a".to_owned(), "1".to_owned()),
+                ("b".to_owned(), "2".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn signals_are_read_as_docker_takes_them() {
+        for (text, number) in [
+            ("15", Some(15)),
+            ("SIGTERM", Some(15)),
+            ("term", Some(15)),
+            ("QUIT", Some(3)),
+            ("SigWinch", Some(28)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMIN", Some(34)),
+            ("SIGRTMAX-1", Some(63)),
+            ("rtmax", Some(64)),
+            ("CLD", Some(17)),
+            ("64", Some(64)),
+            ("0", None),
+            ("65", None),
+            ("-1", None),
+            ("300", None),
+            ("", None),
+            ("SIG", None),
+            ("SIGFOO", None),
+            ("RTMIN+31", None),
+            ("RTMIN-1", None),
+            ("RTMAX-31", None),
+            ("RTMIN+300", None),
+        ] {
+            assert_eq!(signal_number(text), number, "{text}");
+        }
+    }
+
+    #[test]
+    fn any_cut_of_an_answer_is_refused() {
+        let list_json = body("docker-20.10.24/containers-json.http");
+        let inspect_json = body("docker-20.10.24/inspect-healthy.http");
+        for end in (0..list_json.trim_ascii().len()).step_by(7) {
+            assert!(list(&list_json[..end]).is_err(), "{end}");
+        }
+        for end in (0..inspect_json.trim_ascii().len()).step_by(7) {
+            assert!(inspected(&inspect_json[..end]).is_err(), "{end}");
+        }
+    }
+}

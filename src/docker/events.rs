@@ -143,7 +143,7 @@ impl Lines {
 }
 
 /// The line is not the JSON of an event.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAnEvent;
 
 /// Reads one line; `None` for events that change nothing here and for empty lines.
@@ -154,6 +154,10 @@ pub fn event(line: &[u8]) -> Result<Option<Event>, NotAnEvent> {
     let line = line.trim_ascii();
     if line.is_empty() {
         return Ok(None);
+    }
+    // serde takes an array for a struct too.
+    if line.first() != Some(&b'{') {
+        return Err(NotAnEvent);
     }
     let message: Message = serde_json::from_slice(line).map_err(|_| NotAnEvent)?;
     let time_nano = message.time_nano.unwrap_or_default();
@@ -237,4 +241,280 @@ struct Attributes<'a> {
     container: Text<'a>,
     #[serde(borrow, default)]
     signal: Text<'a>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::body;
+    use super::*;
+
+    fn all(pieces: &[&[u8]]) -> (Vec<Event>, u64) {
+        let mut lines = Lines::new();
+        let mut events = Vec::new();
+        for piece in pieces {
+            lines.push(piece);
+            while let Some(event) = lines.next_event() {
+                events.push(event);
+            }
+        }
+        (events, lines.bad_lines())
+    }
+
+    /// The events of a capture, as words.
+    fn shown(name: &str) -> String {
+        let (events, bad) = all(&[&body(name)]);
+        assert_eq!(bad, 0, "{name}");
+        events
+            .iter()
+            .map(|event| {
+                assert!(event.id.len() == 64 && event.time_nano > 1_700_000_000_000_000_000);
+                match event.what {
+                    What::Leaving { signal } => format!("Leaving({signal})"),
+                    What::Network => {
+                        assert!(event.name.is_empty());
+                        "Network".to_owned()
+                    }
+                    what => {
+                        assert!(!event.name.is_empty() && !event.name.contains('/'));
+                        format!("{what:?}")
+                    }
+                }
+            })
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn captured_streams_give_the_events_that_matter() {
+        for (name, expected) in [
+            ("docker-20.10.24/events-lifecycle.http", DOCKER_LIFECYCLE),
+            ("docker-20.10.24/events-filtered-health.http", DOCKER_HEALTH),
+            ("docker-20.10.24/events-shutdown.http", DOCKER_SHUTDOWN),
+            ("docker-20.10.24/events-header-only.http", ""),
+            ("docker-20.10.24/events-past-empty.http", ""),
+            ("docker-20.10.24/events-big-one-chunk.http", ""),
+            ("podman-4.3.1/events-lifecycle.http", PODMAN_LIFECYCLE),
+            ("podman-4.3.1/events-shutdown.http", PODMAN_SHUTDOWN),
+            ("podman-4.3.1/events-bad-since-200-empty.http", ""),
+        ] {
+            assert_eq!(shown(name), expected, "{name}");
+        }
+    }
+
+    // From the captures by a script of its own, not by this parser.
+    const DOCKER_LIFECYCLE: &str = "Network Started Changed Changed Changed Changed Changed Network Network Network Leaving(1) Leaving(15) Gone Network Network Started Leaving(15) Gone Network Network Started Leaving(9) Gone Network Network Started Leaving(9) Gone Network Gone Network Started Gone Network Gone Network Started Gone Network Network Started Gone Network Network Started Gone Network Gone Network Started Gone Network Gone";
+    const DOCKER_HEALTH: &str = "Network Started Changed Changed Changed Changed Network Changed Changed Changed Gone Network Network Gone";
+    const DOCKER_SHUTDOWN: &str = "Leaving(15) Leaving(15) Leaving(15) Gone Network Leaving(9) Leaving(9) Gone Gone Network Network";
+    const PODMAN_LIFECYCLE: &str = "Started Changed Changed Changed Changed Changed Changed Network Network Changed Gone Started Gone Started Changed Gone Started Gone Gone Started Gone Gone Started Gone Started Gone Started Gone Gone";
+    const PODMAN_SHUTDOWN: &str = "Gone Started";
+
+    #[test]
+    fn a_stream_cut_anywhere_gives_the_same_events() {
+        for (name, step) in [
+            ("docker-20.10.24/events-lifecycle.http", 97),
+            ("docker-20.10.24/events-filtered-health.http", 1),
+            ("podman-4.3.1/events-shutdown.http", 1),
+            ("podman-4.3.1/events-lifecycle.http", 89),
+        ] {
+            let bytes = body(name);
+            let whole = all(&[&bytes]);
+            for cut in (0..=bytes.len()).step_by(step) {
+                let (front, back) = bytes.split_at(cut);
+                assert_eq!(all(&[front, back]), whole, "{name} at {cut}");
+            }
+            for size in [1, 2, 3, 7, 100, 4096] {
+                let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
+                assert_eq!(all(&pieces), whole, "{name} in pieces of {size}");
+            }
+        }
+        let short = body("docker-20.10.24/events-filtered-health.http");
+        let whole = all(&[&short]);
+        for first in (0..short.len()).step_by(61) {
+            for second in (first..short.len()).step_by(59) {
+                let (front, rest) = short.split_at(second);
+                let (front, middle) = front.split_at(first);
+                assert_eq!(all(&[front, middle, rest]), whole, "{first} {second}");
+            }
+        }
+    }
+
+    fn line(json: &str) -> Result<Option<(What, String, String)>, NotAnEvent> {
+        Ok(event(json.as_bytes())?.map(|event| (event.what, event.id, event.name)))
+    }
+
+    #[test]
+    fn lines_are_read() {
+        let found = |what, id: &str, name: &str| Ok(Some((what, id.to_owned(), name.to_owned())));
+        let missed = found(What::Missed, "", "");
+        for (json, expected) in [
+            // Docker 29: no status, id, from.
+            (
+                r#"{"Type":"container","Action":"start","Actor":{"ID":"a","Attributes":{"image":"i","name":"web"}},"scope":"local","time":1,"timeNano":2}"#,
+                found(What::Started, "a", "web"),
+            ),
+            (
+                r#"{"Type":"container","Action":"health_status: healthy","Actor":{"ID":"a"}}"#,
+                found(What::Changed, "a", ""),
+            ),
+            (
+                r#"{"Type":"container","Action":"health_status","Actor":{"ID":"a"},"HealthStatus":"starting"}"#,
+                found(What::Changed, "a", ""),
+            ),
+            (
+                r#"{"Type":"container","Action":"kill","Actor":{"ID":"a","Attributes":{"signal":"SIGTERM"}}}"#,
+                found(What::Leaving { signal: 15 }, "a", ""),
+            ),
+            (
+                r#"{"Type":"container","Action":"kill","Actor":{"ID":"a","Attributes":{"signal":9}}}"#,
+                found(What::Leaving { signal: 9 }, "a", ""),
+            ),
+            // A label can hide the signal.
+            (
+                r#"{"Type":"container","Action":"kill","Actor":{"ID":"a","Attributes":{"signal":"my label"}}}"#,
+                found(What::Changed, "a", ""),
+            ),
+            (
+                r#"{"Type":"container","Action":"died","Actor":{"ID":"a","Attributes":null}}"#,
+                found(What::Gone, "a", ""),
+            ),
+            (
+                r#"{"Type":"container","Action":"rename","Actor":{"ID":"a","Attributes":{"name":"new","oldName":"/old"}}}"#,
+                found(What::Changed, "a", "new"),
+            ),
+            (
+                r#"{"Type":"container","Action":"\u0073tart","Actor":{"ID":"\u0061","Attributes":{"name":"\/w\"b"}}}"#,
+                found(What::Started, "a", "w\"b"),
+            ),
+            (
+                r#"{"Type":"network","Action":"connect","Actor":{"ID":"n","Attributes":{"container":"a","name":"net"}}}"#,
+                found(What::Network, "a", ""),
+            ),
+            (
+                r#"{"Type":"network","Action":"disconnect","Actor":{"ID":"a","Attributes":{"name":"web"}}}"#,
+                found(What::Network, "a", ""),
+            ),
+            (
+                r#"{"Type":"network","Action":"disconnect","Actor":{"ID":""}}"#,
+                missed.clone(),
+            ),
+            (r#"{"Type":"network","Action":"connect"}"#, missed.clone()),
+            (r#"{"Type":"container","Action":"start"}"#, missed),
+            (
+                r#"{"Type":"network","Action":"destroy","Actor":{"ID":"n"}}"#,
+                Ok(None),
+            ),
+            (
+                r#"{"Type":"container","Action":"exec_start: sh -c start","Actor":{"ID":"a"}}"#,
+                Ok(None),
+            ),
+            (
+                r#"{"Type":"container","Action":"exec_die","Actor":{"ID":"a"}}"#,
+                Ok(None),
+            ),
+            (
+                r#"{"Type":"container","Action":"create","Actor":{"ID":"a"}}"#,
+                Ok(None),
+            ),
+            (
+                r#"{"Type":"image","Action":"tag","Actor":{"ID":"a"}}"#,
+                Ok(None),
+            ),
+            (
+                r#"{"Type":"daemon","Action":"reload","Actor":{"ID":"a"}}"#,
+                Ok(None),
+            ),
+            (
+                r#"{"Type":null,"Action":null,"Actor":null,"timeNano":null}"#,
+                Ok(None),
+            ),
+            ("{}", Ok(None)),
+            ("  \r", Ok(None)),
+            ("", Ok(None)),
+            ("[]", Err(NotAnEvent)),
+            ("null", Err(NotAnEvent)),
+            ("\"start\"", Err(NotAnEvent)),
+            ("{\"Type\":\"container\"", Err(NotAnEvent)),
+            ("{\"Type\":\"container\"} {}", Err(NotAnEvent)),
+            ("<html>", Err(NotAnEvent)),
+            ("\u{0}", Err(NotAnEvent)),
+        ] {
+            assert_eq!(line(json), expected, "{json}");
+        }
+        assert_eq!(event(b"{\"Type\":\"\xff\"}"), Err(NotAnEvent));
+    }
+
+    #[test]
+    fn a_bad_line_is_skipped_and_counted() {
+        let good = r#"{"Type":"container","Action":"start","Actor":{"ID":"a"},"timeNano":5}"#;
+        let (events, bad) = all(&[format!("{good}\nnonsense\n\n{good}\n{good}").as_bytes()]);
+        assert_eq!((events.len(), bad), (2, 1));
+        assert!(events.iter().all(|event| event.time_nano == 5));
+    }
+
+    #[test]
+    fn a_line_past_the_limit_is_missed_and_the_next_one_read() {
+        let good = br#"{"Type":"container","Action":"start","Actor":{"ID":"a"}}"#;
+        let label = "x".repeat(100 << 10);
+        for (pieces, kind) in [(30, What::Started), (41, What::Missed), (200, What::Missed)] {
+            let mut lines = Lines::new();
+            lines.push(
+                br#"{"Type":"container","Action":"start","Actor":{"ID":"b","Attributes":{"l":""#,
+            );
+            let mut largest = 0;
+            for _ in 0..pieces {
+                lines.push(label.as_bytes());
+                assert_eq!(lines.next_event(), None);
+                largest = largest.max(lines.buffer.capacity());
+            }
+            lines.push(b"\"}}}\n");
+            lines.push(good);
+            lines.push(b"\n");
+            assert_eq!(
+                lines.next_event().map(|event| event.what),
+                Some(kind),
+                "{pieces}"
+            );
+            assert_eq!(
+                lines.next_event().map(|event| event.id),
+                Some("a".to_owned())
+            );
+            assert_eq!(lines.next_event(), None);
+            assert_eq!((lines.lines(), lines.bad_lines()), (2, 0));
+            assert!(largest <= 3 * LINE_BYTES_MAX, "{largest}");
+            lines.push(good);
+            assert!(lines.buffer.capacity() <= IDLE_BYTES_MAX, "given back");
+        }
+    }
+
+    #[test]
+    fn an_event_of_70_kilobytes_is_one_event() {
+        let create = body("docker-20.10.24/events-big-one-chunk.http");
+        let start =
+            String::from_utf8_lossy(&create).replace(r#""Action":"create""#, r#""Action":"start""#);
+        assert!(start.len() > 70_000);
+        let pieces: Vec<&[u8]> = start.as_bytes().chunks(1448).collect();
+        let (events, bad) = all(&pieces);
+        assert_eq!((events.len(), bad), (1, 0));
+        assert_eq!(events[0].what, What::Started);
+    }
+
+    #[test]
+    fn the_filter_asks_for_all_that_is_read() {
+        let filters: serde_json::Value = serde_json::from_str(FILTERS).expect("JSON");
+        let asked: Vec<&str> = filters["event"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(serde_json::Value::as_str)
+            .collect();
+        for action in asked {
+            let kind = if action.ends_with("connect") {
+                "network"
+            } else {
+                "container"
+            };
+            let json = format!(r#"{{"Type":"{kind}","Action":"{action}","Actor":{{"ID":"a"}}}}"#);
+            assert!(matches!(line(&json), Ok(Some(_))), "{action}");
+        }
+    }
 }

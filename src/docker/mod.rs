@@ -8,6 +8,8 @@
 pub mod container;
 pub mod endpoint;
 pub mod events;
+#[cfg(test)]
+mod fixture;
 mod refusal;
 mod stream;
 mod text;

@@ -168,7 +168,7 @@ impl Base {
         let config = Config::parse(&text);
         let is_proxy =
             |section: &Section<'_>| matches!(section.keyword(), "frontend" | "backend" | "listen");
-        let Some(last) = config.sections().filter(is_proxy).next_back() else {
+        let Some(last) = config.sections().rfind(is_proxy) else {
             return Err(
                 "it has no frontend; the rules of the services go to the end of its last frontend"
                     .into(),
@@ -191,8 +191,7 @@ impl Base {
         }
         let http_defaults = config
             .sections()
-            .filter(|section| section.keyword() == "defaults")
-            .next_back()
+            .rfind(|section| section.keyword() == "defaults")
             .is_some_and(|defaults| mode_of(&defaults) == Some("http"));
         let split = last.end_of_own_lines();
         Ok(Base {
