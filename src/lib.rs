@@ -155,6 +155,10 @@ fn sync_once(options: &Options) -> Result<()> {
     };
     match syncer.pass(&asked, Look::Afresh)? {
         Outcome::Unchanged => Ok(()),
+        Outcome::NotRunning(words) => {
+            log::warn!("the config is in its place, but HAProxy is not running ({words})");
+            Ok(())
+        }
         Outcome::Applied(report) => print(&format!("{}\n", report.changes)),
     }
 }

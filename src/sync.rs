@@ -69,6 +69,8 @@ pub enum Outcome {
     Unchanged,
     /// HAProxy took a new one.
     Applied(Report),
+    /// The config is in its place, but HAProxy is not running, with the script's words; it is still owed.
+    NotRunning(String),
 }
 
 /// What a pass that changed something has to tell.
@@ -195,12 +197,7 @@ impl Syncer {
                 ask: answered - looked,
                 applied: how,
             })),
-            haproxy::Outcome::NotRunning(words) => Err(Error::new(
-                "the config is in its place, but HAProxy is not running",
-                words,
-            )
-            .kind(Kind::Unreachable)
-            .hint("start HAProxy; it takes the config then")),
+            haproxy::Outcome::NotRunning(words) => Ok(Outcome::NotRunning(words)),
             haproxy::Outcome::Refused(words) => Err(Error::new(
                 "HAProxy's check refuses the new config; the running one stands",
                 words,

@@ -122,6 +122,12 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due) -> Ended {
             log::info!("{}", applied(&report, &cause));
             Ended::Changed
         }
+        Ok(Outcome::NotRunning(words)) => {
+            log::warn!(
+                "the config is in its place, but HAProxy is not running ({words}); it is looked for again"
+            );
+            Ended::Failed
+        }
         Err(error) => {
             log::error!("{}; it is tried again", with_hint(&error));
             Ended::Failed
