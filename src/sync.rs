@@ -21,7 +21,7 @@ use crate::inbox::News;
 use crate::inventory::{Interest, Inventory};
 use crate::lock;
 use crate::overlay::Overlay;
-use crate::registry::{self, Registry, Running};
+use crate::registry::{self, Registry, Running, Standing};
 use crate::service::{self, Finding, Monitored, Selection};
 
 /// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
@@ -140,7 +140,16 @@ impl Syncer {
             .next_due()
             .into_iter()
             .chain(self.list_again)
+            .chain(self.registry_due())
             .min()
+    }
+
+    /// When a registry whose answer was a makeshift is worth asking again.
+    fn registry_due(&self) -> Option<Instant> {
+        match self.registry.standing() {
+            Standing::BuiltIn { next_try, .. } => Some(next_try),
+            Standing::Fresh | Standing::Held { .. } => None,
+        }
     }
 
     /// Weave's side, if it is looked at.
@@ -181,7 +190,9 @@ impl Syncer {
         let payload = self.selection.payload(&self.table, &self.elsewhere());
         let request = request_digest(&payload);
         // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
-        let asked_for = news.asked || (look != Look::Changes && !self.registry.is_remote());
+        let asked_for = news.asked
+            || (look != Look::Changes && !self.registry.is_remote())
+            || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
             return Ok(Outcome::Unchanged);
