@@ -29,7 +29,7 @@ const SETTLE: Duration = Duration::from_millis(1_500);
 /// A watch with a long settle, and nothing has happened for longer than that.
 #[track_caller]
 fn quiet_watch(sandbox: &Sandbox) -> Running {
-    let watch = sandbox.settled_watch(&["--settle", "1500ms", "--settle-max", "5s"]);
+    let watch = sandbox.settled_watch(&["--settle", "1500ms", "--settle-max", "1500ms"]);
     let calls = sandbox.script.calls().len();
     stays("quiet", SETTLE + Duration::from_millis(300), || {
         sandbox.script.calls().len() == calls
