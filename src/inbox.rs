@@ -288,7 +288,7 @@ mod tests {
     fn merged(events: &[(What, i64)]) -> Change {
         let inbox = Inbox::default();
         for (what, at) in events {
-            inbox.event(event("a", what.clone(), *at));
+            inbox.event(event("a", *what, *at));
         }
         inbox.take().changes.remove("a").expect("one record")
     }

@@ -131,7 +131,14 @@ new_case() {
 # start_host ARGUMENTS: HAProxy on this machine, ready to serve.
 start_host() {
     install 1
+    rm -f "$dir/pid"
     haproxy -D -p "$dir/pid" -f "$dir/haproxy.cfg" "$@" 2>/dev/null
+    # The command may return before the master has written its pid.
+    n=0
+    until [ -s "$dir/pid" ] || [ $n -ge 100 ]; do
+        sleep 0.01
+        n=$((n + 1))
+    done
     pid=$(cat "$dir/pid")
 }
 

@@ -5,6 +5,12 @@
 //! sections 1 and 4. It must not know Docker or HAProxy's state.
 
 pub mod answer;
+#[cfg(feature = "tls")]
+pub mod authorities;
+#[cfg(test)]
+pub(crate) mod canned;
+#[cfg(test)]
+mod contract;
 pub mod cosmos;
 pub mod embedded;
 #[cfg(test)]
@@ -16,6 +22,8 @@ pub mod proxy;
 pub mod retry;
 pub mod store;
 pub mod template;
+pub mod url;
+pub mod wire;
 
 use std::cmp::{Ordering, Reverse};
 

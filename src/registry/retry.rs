@@ -18,6 +18,7 @@ const START_MAX: Duration = Duration::from_secs(40);
 #[derive(Debug, Clone, Default)]
 pub struct Retry {
     failed: u32,
+    waited: Duration,
 }
 
 impl Retry {
@@ -28,7 +29,9 @@ impl Retry {
             .saturating_mul(1 << self.failed.min(10))
             .min(WAIT_MAX);
         self.failed += 1;
-        (passed + wait <= START_MAX).then_some(wait)
+        // Whoever waits for us may come back early; the waits count in full all the same.
+        self.waited += wait;
+        (passed.max(self.waited - wait) + wait <= START_MAX).then_some(wait)
     }
 
     /// How many tries have failed.
