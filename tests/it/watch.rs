@@ -58,6 +58,12 @@ fn it_subscribes_before_it_looks() {
         requests.iter().all(|one| one.method == "GET"),
         "GET is all it needs"
     );
+    let named = |line: &String| line == "Host: docker";
+    assert!(
+        requests.iter().all(|one| one.headers.iter().any(named)),
+        "{:?}",
+        requests[0].headers
+    );
     let events = requests.iter().find(|one| one.is_events()).expect("events");
     let others = requests.iter().filter(|one| !one.is_events());
     assert!(
