@@ -101,7 +101,11 @@ impl From<Error> for Failure {
         Failure {
             message: error.to_string(),
             hint: error.hint_text().map(str::to_owned),
-            exit_code: FAILED,
+            exit_code: if error.is(error::Kind::Usage) {
+                USAGE
+            } else {
+                FAILED
+            },
         }
     }
 }
@@ -145,7 +149,11 @@ fn sync_once(options: &Options) -> Result<()> {
         true
     };
     let mut syncer = Syncer::new(parts(options, Box::new(pause))?);
-    match syncer.pass(&News::default(), Look::Afresh)? {
+    let asked = News {
+        asked: true,
+        ..News::default()
+    };
+    match syncer.pass(&asked, Look::Afresh)? {
         Outcome::Unchanged => Ok(()),
         Outcome::Applied(report) => print(&format!("{}\n", report.changes)),
     }

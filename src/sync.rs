@@ -178,6 +178,7 @@ impl Syncer {
         self.said.say(&self.selection);
         let payload = self.selection.payload(&self.table, &self.elsewhere());
         let request = request_digest(&payload);
+        // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
         let asked_for = news.asked || (look != Look::Changes && !self.registry.is_remote());
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");

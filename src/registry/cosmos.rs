@@ -328,13 +328,13 @@ impl Cosmos {
                 false,
             ),
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => (
-                error(&format!("no connection within {} s", CONNECT_MAX.as_secs()))
+                error(&format!("timed out: no connection within {} s", CONNECT_MAX.as_secs()))
                     .kind(Kind::TimedOut)
                     .hint("is the address right, and may this host reach it?"),
                 true,
             ),
             ureq::Error::Timeout(_) => (
-                error(&format!("no whole answer within {} s", CALL_MAX.as_secs()))
+                error(&format!("timed out: no whole answer within {} s", CALL_MAX.as_secs()))
                     .kind(Kind::TimedOut),
                 true,
             ),
@@ -476,8 +476,8 @@ impl Registry for Cosmos {
         true
     }
 
-    fn can_route(&self, candidate: &Candidate) -> std::result::Result<(), String> {
-        can_send(candidate)
+    fn can_route(&self, candidate: &super::Candidate) -> std::result::Result<(), String> {
+        super::wire::can_send(candidate)
     }
 }
 
