@@ -21,7 +21,7 @@ use crate::inbox::News;
 use crate::inventory::{Interest, Inventory};
 use crate::lock;
 use crate::overlay::Overlay;
-use crate::registry::{self, Registry, Running};
+use crate::registry::{self, Registry, Running, Standing};
 use crate::service::{self, Finding, Monitored, Selection};
 
 /// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
@@ -52,6 +52,9 @@ pub struct Parts {
     pub host: Option<IpAddr>,
     /// Weave's side; `None` with `--weave never`.
     pub overlay: Option<Overlay>,
+    /// How long a pass waits for addresses that Weave's router does not know yet: zero in `watch`, which
+    /// hears of them later.
+    pub address_patience: Duration,
     /// The registry, and the table asked for.
     pub registry: Box<dyn Registry>,
     /// Table of the registry.
@@ -93,6 +96,7 @@ pub struct Syncer {
     network: Option<String>,
     host: Option<IpAddr>,
     overlay: Option<Overlay>,
+    address_patience: Duration,
     registry: Box<dyn Registry>,
     table: String,
     haproxy: Haproxy,
@@ -113,6 +117,7 @@ impl Syncer {
             network: parts.network,
             host: parts.host,
             overlay: parts.overlay,
+            address_patience: parts.address_patience,
             registry: parts.registry,
             table: parts.table,
             haproxy: parts.haproxy,
@@ -141,7 +146,16 @@ impl Syncer {
             .into_iter()
             .chain(self.list_again)
             .chain(self.haproxy.next_due())
+            .chain(self.registry_due())
             .min()
+    }
+
+    /// When a registry whose answer was a makeshift is worth asking again.
+    fn registry_due(&self) -> Option<Instant> {
+        match self.registry.standing() {
+            Standing::BuiltIn { next_try, .. } => Some(next_try),
+            Standing::Fresh | Standing::Held { .. } => None,
+        }
     }
 
     /// Weave's side, if it is looked at.
@@ -183,7 +197,9 @@ impl Syncer {
         let payload = self.selection.payload(&self.table, &self.elsewhere());
         let request = request_digest(&payload);
         // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
-        let asked_for = news.asked || (look != Look::Changes && !self.registry.is_remote());
+        let asked_for = news.asked
+            || (look != Look::Changes && !self.registry.is_remote())
+            || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
             return Ok(Outcome::Unchanged);
@@ -296,6 +312,9 @@ impl Syncer {
             overlay.want(&wanted, now);
             if look != Look::Changes {
                 overlay.refresh(now);
+            }
+            if !self.address_patience.is_zero() {
+                overlay.settle(self.address_patience);
             }
         }
     }

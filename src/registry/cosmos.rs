@@ -15,7 +15,7 @@ use ureq::http::header::{HeaderName, HeaderValue};
 use ureq::{Agent, Proxy};
 
 use super::answer::{self, Fault};
-use super::retry::Retry;
+use super::retry::{self, Retry};
 use super::url::{base64, redacted, target_of};
 use super::{Payload, Registry, policy, proxy, wire};
 use crate::config::Config;
@@ -93,6 +93,8 @@ pub struct Cosmos {
     trust: bool,
     body_bytes_max: u64,
     pause: Pause,
+    /// No try begins after this.
+    patience: Duration,
     /// What the last truthful answer lacked, so that it is said once.
     told: String,
 }
@@ -163,8 +165,14 @@ impl Cosmos {
             trust: settings.trust,
             body_bytes_max: settings.body_bytes_max,
             pause,
+            patience: retry::START_MAX,
             told: String::new(),
         })
+    }
+
+    /// From now on, no try of a pass begins after this; zero means one try.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// The URL as it may be shown, without credentials.
@@ -423,7 +431,7 @@ impl Cosmos {
 impl Registry for Cosmos {
     fn config(&mut self, payload: &Payload) -> Result<String> {
         let begun = Instant::now();
-        let mut retry = Retry::default();
+        let mut retry = Retry::new(self.patience);
         let asked = wire::complete(payload);
         // What the answer is compared with has the patterns one by one, not as they are sent.
         let wanted = Payload {

@@ -4,6 +4,8 @@
 mod cli;
 mod command_line;
 mod cosmos;
+mod haproxy;
+mod layout;
 mod real;
 mod support;
 mod sync;
