@@ -9,4 +9,5 @@ mod real;
 mod support;
 mod sync;
 mod watch;
+mod weave;
 mod wire;
