@@ -145,6 +145,7 @@ impl Syncer {
             .next_due()
             .into_iter()
             .chain(self.list_again)
+            .chain(self.haproxy.next_due())
             .chain(self.registry_due())
             .min()
     }
@@ -183,6 +184,7 @@ impl Syncer {
                 }
             })?;
         let started = Instant::now();
+        self.haproxy.tend(started);
         self.owed = self.owed.max(look);
         self.look(news)?;
         self.want_addresses(look, started);
