@@ -17,7 +17,7 @@ use ureq::{Agent, Proxy};
 use super::answer::{self, Fault};
 use super::retry::Retry;
 use super::url::{base64, redacted, target_of};
-use super::{Payload, Registry, policy, proxy, wire};
+use super::{Candidate, Payload, Registry, policy, proxy, wire};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 
@@ -477,7 +477,7 @@ impl Registry for Cosmos {
     }
 
     fn can_route(&self, candidate: &Candidate) -> std::result::Result<(), String> {
-        can_send(candidate)
+        wire::can_send(candidate)
     }
 }
 
