@@ -15,9 +15,9 @@ use ureq::http::header::{HeaderName, HeaderValue};
 use ureq::{Agent, Proxy};
 
 use super::answer::{self, Fault};
-use super::retry::Retry;
+use super::retry::{self, Retry};
 use super::url::{base64, redacted, target_of};
-use super::{Candidate, Payload, Registry, policy, proxy, wire};
+use super::{Payload, Registry, policy, proxy, wire};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 
@@ -93,6 +93,8 @@ pub struct Cosmos {
     trust: bool,
     body_bytes_max: u64,
     pause: Pause,
+    /// No try begins after this.
+    patience: Duration,
     /// What the last truthful answer lacked, so that it is said once.
     told: String,
 }
@@ -163,8 +165,14 @@ impl Cosmos {
             trust: settings.trust,
             body_bytes_max: settings.body_bytes_max,
             pause,
+            patience: retry::START_MAX,
             told: String::new(),
         })
+    }
+
+    /// From now on, no try of a pass begins after this; zero means one try.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// The URL as it may be shown, without credentials.
@@ -328,13 +336,13 @@ impl Cosmos {
                 false,
             ),
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => (
-                error(&format!("no connection within {} s", CONNECT_MAX.as_secs()))
+                error(&format!("timed out: no connection within {} s", CONNECT_MAX.as_secs()))
                     .kind(Kind::TimedOut)
                     .hint("is the address right, and may this host reach it?"),
                 true,
             ),
             ureq::Error::Timeout(_) => (
-                error(&format!("no whole answer within {} s", CALL_MAX.as_secs()))
+                error(&format!("timed out: no whole answer within {} s", CALL_MAX.as_secs()))
                     .kind(Kind::TimedOut),
                 true,
             ),
@@ -423,7 +431,7 @@ impl Cosmos {
 impl Registry for Cosmos {
     fn config(&mut self, payload: &Payload) -> Result<String> {
         let begun = Instant::now();
-        let mut retry = Retry::default();
+        let mut retry = Retry::new(self.patience);
         let asked = wire::complete(payload);
         // What the answer is compared with has the patterns one by one, not as they are sent.
         let wanted = Payload {
@@ -476,8 +484,8 @@ impl Registry for Cosmos {
         true
     }
 
-    fn can_route(&self, candidate: &Candidate) -> std::result::Result<(), String> {
-        wire::can_send(candidate)
+    fn can_route(&self, candidate: &super::Candidate) -> std::result::Result<(), String> {
+        super::wire::can_send(candidate)
     }
 }
 

@@ -63,6 +63,12 @@ pub struct Merged {
     pub left_out: Vec<LeftOut>,
 }
 
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded").finish_non_exhaustive()
+    }
+}
+
 impl Embedded {
     /// A registry that renders into `base` and remembers in `memory`.
     pub fn new(base: Base, memory: Box<dyn Memory + Send>) -> Self {

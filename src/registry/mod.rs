@@ -17,6 +17,7 @@ pub mod embedded;
 pub(crate) mod expected;
 #[cfg(test)]
 pub(crate) mod haproxy_check;
+pub mod ladder;
 pub mod policy;
 pub mod proxy;
 pub mod retry;
@@ -26,6 +27,7 @@ pub mod url;
 pub mod wire;
 
 use std::cmp::{Ordering, Reverse};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +116,30 @@ pub trait Registry {
     /// # Errors
     /// The reason if it cannot, for the operator; the service is left out then.
     fn can_route(&self, candidate: &Candidate) -> std::result::Result<(), String>;
+
+    /// What the last answer was worth.
+    fn standing(&self) -> Standing {
+        Standing::Fresh
+    }
+}
+
+/// What a registry's last answer was worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It answered.
+    Fresh,
+    /// It fails; the running config stands.
+    Held {
+        /// Since when.
+        since: Instant,
+    },
+    /// It fails, and the built-in registry stands in for it.
+    BuiltIn {
+        /// Since when it fails.
+        since: Instant,
+        /// When it is worth asking again.
+        next_try: Instant,
+    },
 }
 
 impl Candidate {

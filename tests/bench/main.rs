@@ -86,6 +86,11 @@ fn main() -> ExitCode {
             }
         };
     }
+    if let [first, socket, count] = given.as_slice()
+        && first == "daemon"
+    {
+        return by_hand(socket, count);
+    }
     match arguments(&given) {
         Ok(arguments) => bench(&arguments),
         Err(why) => {
@@ -93,6 +98,28 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// `daemon SOCKET N`: only the daemon, to profile against; each line on stdin starts or ends one more container.
+fn by_hand(socket: &str, count: &str) -> ExitCode {
+    let count = count.parse().unwrap_or(20);
+    let daemon = Daemon::new(std::path::Path::new(socket), daemon_of(count));
+    let newcomer = Container::new(count, true);
+    daemon.add(newcomer.clone());
+    daemon.dies(&newcomer.id);
+    let mut runs = false;
+    for line in std::io::stdin().lines() {
+        if line.is_err() {
+            break;
+        }
+        runs = !runs;
+        daemon.send(&if runs {
+            daemon.starts(&newcomer.id)
+        } else {
+            daemon.dies(&newcomer.id)
+        });
+    }
+    ExitCode::SUCCESS
 }
 
 type Stage<'a> = (&'a [&'a str], Box<dyn Fn() -> Vec<Row> + 'a>);

@@ -35,24 +35,20 @@ pub fn run(mut command: Command) -> (f64, f64) {
     (wall, ms(cpu))
 }
 
-/// Highest memory of a run, in MiB, as busybox tells it: it is smaller itself than anything it starts.
-fn peak(command: &Command) -> f64 {
-    let mut timed = Command::new("busybox");
-    timed
-        .args(["time", "-v"])
-        .arg(command.get_program())
-        .args(command.get_args());
-    let said = timed
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
-    let said = said.unwrap_or_default();
-    let line = said
-        .lines()
-        .find(|line| line.contains("Maximum resident set size"));
-    let kilobytes = line
-        .and_then(|line| line.rsplit(' ').next())
-        .and_then(|n| n.parse::<f64>().ok());
-    kilobytes.unwrap_or(f64::NAN) / 1024.0
+/// Highest memory of a run, in MiB: the kernel's own mark, read until the process is gone.
+fn peak(mut command: Command) -> f64 {
+    let quiet = std::process::Stdio::null;
+    let mut child = command
+        .stdout(quiet())
+        .stderr(quiet())
+        .spawn()
+        .expect("it was started before");
+    let mut peak: f64 = 0.0;
+    while let Ok(None) = child.try_wait() {
+        peak = peak.max(crate::process::peak(child.id()));
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    peak
 }
 
 /// Rows of `sync` against a daemon of that many containers; `name` tells daemons apart.
@@ -79,7 +75,7 @@ pub fn rows(
             samples.1.push(cpu);
         }
         let folder = Folder::new("sync");
-        peaks.push(peak(&programs.command(
+        peaks.push(peak(programs.command(
             Kind::Cosmonaut,
             "sync",
             docker_host,

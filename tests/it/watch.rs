@@ -29,7 +29,7 @@ const SETTLE: Duration = Duration::from_millis(1_500);
 /// A watch with a long settle, and nothing has happened for longer than that.
 #[track_caller]
 fn quiet_watch(sandbox: &Sandbox) -> Running {
-    let watch = sandbox.settled_watch(&["--settle", "1500ms", "--settle-max", "5s"]);
+    let watch = sandbox.settled_watch(&["--settle", "1500ms", "--settle-max", "1500ms"]);
     let calls = sandbox.script.calls().len();
     stays("quiet", SETTLE + Duration::from_millis(300), || {
         sandbox.script.calls().len() == calls
@@ -57,6 +57,12 @@ fn it_subscribes_before_it_looks() {
     assert!(
         requests.iter().all(|one| one.method == "GET"),
         "GET is all it needs"
+    );
+    let named = |line: &String| line == "Host: docker";
+    assert!(
+        requests.iter().all(|one| one.headers.iter().any(named)),
+        "{:?}",
+        requests[0].headers
     );
     let events = requests.iter().find(|one| one.is_events()).expect("events");
     let others = requests.iter().filter(|one| !one.is_events());
