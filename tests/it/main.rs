@@ -10,4 +10,5 @@ mod real;
 mod support;
 mod sync;
 mod watch;
+mod weave;
 mod wire;
