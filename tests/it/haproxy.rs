@@ -448,7 +448,7 @@ fn a_failure_that_repeats_is_said_once() {
             .docker
             .run(serving(&format!("for-{level}"), ip, "web"));
         watch.wait_log(words, SOON);
-        sandbox.script.wait_reloads(before + 4, SOON);
+        sandbox.script.wait_reloads(before + 2, SOON);
         let said = watch.stderr();
         let lines = said.lines().filter(|line| line.contains(words)).count();
         assert_eq!(lines, 1, "{said}");
