@@ -127,7 +127,7 @@ generation() { cksum <"/proc/$1/environ" 2>/dev/null; }
 
 # Sets files (one a line), mode (W, Ws or nothing), master_socket and pidfile from the command line of process $1.
 read_arguments() {
-    files='' mode='' master_socket='' pidfile='' last=''
+    files='' mode='' master_socket='' pidfile='' checks='' last=''
     arguments=$(tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null)
     while IFS= read -r argument; do
         case $last in
@@ -139,6 +139,7 @@ read_arguments() {
         case $argument in
         -W) mode=W ;;
         -Ws) mode=Ws ;;
+        -c) checks=yes ;;
         esac
         last=$argument
     done <<END
@@ -194,6 +195,7 @@ find_haproxy() {
         name_of "$parent"
         case $command in haproxy*) continue ;; esac # a worker
         read_arguments "$pid"
+        [ -z "$checks" ] || continue # somebody else's check
         if in_container "$pid"; then
             if reads_file "$pid" "/proc/$pid/root" "$1"; then inner_pid=$pid; fi
         elif reads_file "$pid" '' "$1"; then

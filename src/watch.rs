@@ -154,6 +154,7 @@ fn applied(report: &Report, cause: &str) -> String {
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let how = match (report.applied.by, report.applied.confirmed) {
         (By::Socket, _) => "without a reload",
+        (By::Itself, _) => "HAProxy took it as it started",
         (By::Script | By::Master, true) => "reloaded and confirmed",
         (By::Script | By::Master, false) => "reloaded",
     };

@@ -219,6 +219,8 @@ impl Haproxy {
         let started = Instant::now();
         self.drain(before.as_deref(), taken.as_ref(), &new);
         let mut checked = started;
+        // Put in its place by an earlier pass, which did not get further: HAProxy was down, or we were killed.
+        let mut waiting = self.doubt.is_none();
         let mut installed = wanted;
         let mut accepted = true;
         if before.as_deref() != Some(installed.as_str()) {
@@ -235,12 +237,16 @@ impl Haproxy {
             if before.as_deref() != Some(installed.as_str()) {
                 let how = passed.staged.install()?;
                 self.say_in_place(how, &path);
+                waiting = false;
             }
         }
         let swapped = Instant::now();
         let fingerprint = fingerprint_of(&installed);
         let live = match self.by_socket(before.as_deref(), taken.as_ref(), &installed) {
             Some(loaded) => Ok((By::Socket, true, loaded)),
+            None if waiting && live::shows(&self.settings, &fingerprint) => {
+                Ok((By::Itself, true, fingerprint.clone()))
+            }
             None => match live::reload(&self.settings, &path, &fingerprint) {
                 Ok(Live::Yes { by, confirmed }) => Ok((by, confirmed, fingerprint.clone())),
                 Ok(Live::NotRunning(words)) => return Ok(Outcome::NotRunning(words)),

@@ -6,6 +6,7 @@ mod command_line;
 mod cosmos;
 mod haproxy;
 mod layout;
+mod lossless;
 mod real;
 mod support;
 mod sync;
