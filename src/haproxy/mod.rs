@@ -194,8 +194,8 @@ impl Haproxy {
     /// When a step fails. HAProxy then runs what it ran before, and so does the file say.
     pub fn apply(&mut self, text: &str, request: &str) -> Result<Outcome> {
         let last_good = self.memory.last_good().map(|(text, _)| text);
-        let last_good = last_good.as_deref().map(config::split_fingerprint);
-        let old = last_good.map(|(text, _)| Config::parse(text));
+        let old = last_good.as_deref().map(config::split_fingerprint);
+        let old = old.map(|(text, _)| Config::parse(text));
         let new = Config::parse(text);
         let blocks = Blocks::new(&new, old.as_ref());
         let services = new.services();
@@ -271,7 +271,7 @@ impl Haproxy {
             confirmed,
             by,
         };
-        let changes = changes::in_words(before.as_deref(), &installed);
+        let changes = changes::in_words(last_good.as_deref(), &installed);
         Ok(Outcome::Applied { how, changes })
     }
 

@@ -68,7 +68,7 @@ impl Site {
         site.sandbox.bare(&args("sync"));
         site.haproxy.start();
         let mut watch = site.sandbox.spawn(site.sandbox.command(&args("watch")));
-        watch.wait_log("took it as it started", SHOWN);
+        watch.wait_log("1 service, 4 servers", SHOWN);
         site.watch = Some(watch);
         site.has(4);
         site.load = Some(Load::start(
