@@ -21,8 +21,8 @@
 //!   HAProxy has not taken stays owed. It may be killed between any two steps.
 //! - Only `docker` names Docker's JSON fields and paths; only `registry` names Cosmos's JSON; only
 //!   `registry/template` and `config` write HAProxy syntax. These never import each other; `sync` joins them.
-//! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos` and
-//!   `haproxy/socket` open sockets; only `watch` starts threads; only `main` prints errors.
+//! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos`,
+//!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads; only `main` prints errors.
 //! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `schedule`, `timestamp`,
 //!   `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
@@ -46,6 +46,7 @@ pub mod inbox;
 pub mod inventory;
 pub mod lock;
 pub mod logging;
+pub mod notify;
 pub mod overlay;
 pub mod program;
 pub mod registry;
@@ -72,6 +73,7 @@ use haproxy::script::{self, Script};
 use haproxy::socket::SocketAddr;
 use inbox::{Inbox, News};
 use inventory::{Interest, Keyword};
+use notify::Notify;
 use overlay::{Asker, Overlay};
 use registry::Registry;
 use registry::cosmos::{self, Cosmos};
@@ -161,7 +163,15 @@ fn watch_on(options: &Options) -> Result<()> {
     let events = docker(options)?;
     let interest = parts.interest.clone();
     let schedule = schedule::Schedule::new(options.settle, options.settle_max, options.resync);
-    watch::run(Syncer::new(parts), events, interest, inbox, schedule)
+    let notify = Notify::from_env(&|name| std::env::var_os(name), std::process::id());
+    watch::run(
+        Syncer::new(parts),
+        events,
+        interest,
+        inbox,
+        schedule,
+        notify,
+    )
 }
 
 /// Builds what a pass joins from what the user asked for. `pause` is how a registry waits between two tries.

@@ -149,6 +149,10 @@ impl Script {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         // Keys for Cosmos are none of the script's business.
         command.env_remove("COSMONAUT_COSMOS_HEADERS");
+        // A HAProxy that it starts would speak to our service manager in our name.
+        for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+            command.env_remove(name);
+        }
         command
     }
 

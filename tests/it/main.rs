@@ -4,6 +4,7 @@
 mod cli;
 mod command_line;
 mod cosmos;
+mod notify;
 mod real;
 mod support;
 mod sync;
