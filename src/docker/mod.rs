@@ -60,6 +60,8 @@ pub struct Docker {
     kept: Option<(Wire, Instant)>,
     /// Whether the daemon has answered since it was last away.
     answered: bool,
+    /// Longest wait for anything, if the caller has less patience than we.
+    patience: Duration,
 }
 
 /// The answer to a ping.
@@ -69,6 +71,8 @@ pub struct Ping {
     pub api: String,
     /// The daemon's clock, in whole seconds.
     pub daemon_time: Option<Timestamp>,
+    /// What the daemon calls itself, as in `Docker/20.10.24 (linux)` or `Libpod/4.3.1 (linux)`.
+    pub engine: Option<String>,
 }
 
 impl Docker {
@@ -83,7 +87,15 @@ impl Docker {
             negotiated: None,
             kept: None,
             answered: false,
+            patience: Duration::MAX,
         }
+    }
+
+    /// Waits for nothing longer than this, also where a daemon that starts would be given more.
+    #[must_use]
+    pub fn at_most(mut self, patience: Duration) -> Docker {
+        self.patience = patience;
+        self
     }
 
     /// Asks whether the daemon is there, and agrees on the version of the API.
@@ -103,6 +115,7 @@ impl Docker {
         Ok(Ping {
             api: self.pinned.unwrap_or(version).to_string(),
             daemon_time: head.header("Date").and_then(Timestamp::parse_http_date),
+            engine: head.header("Server").map(str::to_owned),
         })
     }
 
@@ -170,7 +183,7 @@ impl Docker {
         let mut again = self.pinned.is_none();
         loop {
             let mut wire = self.connect()?;
-            wire.set_deadline(Some(Instant::now() + FIRST_ANSWER_LIMIT));
+            wire.set_deadline(Some(Instant::now() + FIRST_ANSWER_LIMIT.min(self.patience)));
             let opened = wire
                 .send(&format!("/v{version}{path}"))
                 .and_then(|()| wire.next_piece());
@@ -256,7 +269,7 @@ impl Docker {
             } else {
                 FIRST_ANSWER_LIMIT.max(limit)
             };
-            wire.set_deadline(Some(Instant::now() + limit));
+            wire.set_deadline(Some(Instant::now() + limit.min(self.patience)));
             match wire.send(path).and_then(|()| wire.answer(body_bytes_max)) {
                 Ok(answer) => {
                     self.answered = true;
@@ -273,7 +286,7 @@ impl Docker {
     }
 
     fn connect(&mut self) -> Result<Wire> {
-        match transport::connect(&self.address, CONNECT_LIMIT) {
+        match transport::connect(&self.address, CONNECT_LIMIT.min(self.patience)) {
             Ok(connection) => Ok(Wire::new(connection)),
             Err(error) => {
                 self.went_away();

@@ -9,6 +9,7 @@
 
 pub mod changes;
 pub mod memory;
+pub mod process;
 pub mod script;
 pub mod socket;
 

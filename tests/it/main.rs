@@ -4,6 +4,7 @@
 mod cli;
 mod command_line;
 mod cosmos;
+mod doctor;
 mod notify;
 mod real;
 mod support;

@@ -40,9 +40,12 @@ fn the_manager_hears_of_start_passes_reload_and_end() {
     let sandbox = Sandbox::new("notify");
     let path = sandbox.root.join("notify.sock");
     let socket = UnixDatagram::bind(&path).expect("a socket");
-    sandbox
-        .docker
-        .add(Container::serving("asteroid-a", "10.2.0.2", "web", "web.example"));
+    sandbox.docker.add(Container::serving(
+        "asteroid-a",
+        "10.2.0.2",
+        "web",
+        "web.example",
+    ));
     let watch = watch(&sandbox, &path.display().to_string(), &[]);
     assert_eq!(until(&socket, "READY=1"), ["READY=1"]);
     until(&socket, "STATUS=1 routed, 0 pending, 0 left out");
@@ -55,7 +58,9 @@ fn the_manager_hears_of_start_passes_reload_and_end() {
         "{heard:?}"
     );
     assert!(
-        heard.iter().any(|message| message.starts_with("STATUS=1 routed")),
+        heard
+            .iter()
+            .any(|message| message.starts_with("STATUS=1 routed")),
         "the pass comes before the end of the reload: {heard:?}"
     );
     watch.signal("TERM");

@@ -41,6 +41,8 @@ pub struct Container {
     pub network_mode: String,
     pub status: Status,
     pub health: Option<String>,
+    /// Source and destination of what is mounted.
+    pub mounts: Vec<(String, String)>,
     /// `80/tcp`
     pub exposed: Vec<String>,
     pub entrypoint: String,
@@ -72,6 +74,7 @@ impl Container {
             network_mode: "apps".to_owned(),
             status: Status::Running,
             health: None,
+            mounts: Vec::new(),
             exposed: Vec::new(),
             entrypoint: "sleep".to_owned(),
             stop_signal: None,
@@ -105,6 +108,12 @@ impl Container {
             ipv6: String::new(),
         };
         self.networks.insert(name.to_owned(), net);
+        self
+    }
+
+    pub fn with_mount(mut self, source: &str, destination: &str) -> Container {
+        self.mounts
+            .push((source.to_owned(), destination.to_owned()));
         self
     }
 
@@ -282,6 +291,14 @@ impl Container {
             .map(|port| (port.clone(), Value::Null))
             .collect();
         all["NetworkSettings"]["Ports"] = ports.into();
+        let mounts: Vec<Value> = self
+            .mounts
+            .iter()
+            .map(|(source, destination)| {
+                json!({"Type": "bind", "Source": source, "Destination": destination, "Mode": "ro", "RW": false, "Propagation": "rprivate"})
+            })
+            .collect();
+        all["Mounts"] = mounts.into();
         all["NetworkSettings"]["Networks"] = self.networks_json(self.has_address(), true);
         all
     }
