@@ -54,8 +54,8 @@ impl Change {
             }
             What::Leaving { signal } => self.signal = Some((signal, at)),
             // Docker disconnects the networks of a dead container; asking about it would block for 50 ms.
-            What::Changed | What::Network if self.gone.is_some() => {}
-            What::Changed => self.look = true,
+            What::Changed | What::Renamed | What::Network if self.gone.is_some() => {}
+            What::Changed | What::Renamed => self.look = true,
             What::Network => self.network = true,
             What::Missed => {}
         }
@@ -261,6 +261,7 @@ fn cause(event: &Event) -> String {
         What::Gone => "die",
         What::Leaving { .. } => "kill",
         What::Changed => "change",
+        What::Renamed => "rename",
         What::Network => "network",
         What::Missed => return "events were missed".to_owned(),
     };

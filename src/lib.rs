@@ -65,7 +65,7 @@ use std::time::Duration;
 
 use address::router::Router;
 use address::{router, weave};
-use cli::{Action, Command, Options, WeaveUse};
+use cli::{Action, Command, OnOutage, Options, WeaveUse};
 use docker::{Docker, endpoint};
 use error::{Error, Result};
 use haproxy::Haproxy;
@@ -78,6 +78,7 @@ use overlay::{Asker, Overlay};
 use registry::Registry;
 use registry::cosmos::{self, Cosmos};
 use registry::embedded::Embedded;
+use registry::ladder::Ladder;
 use registry::store::Store;
 use registry::template::Base;
 use report::doctor::{self, Ask, Subject};
@@ -85,6 +86,8 @@ use sync::{Look, Outcome, Syncer};
 
 /// Exit code of a failure: nothing was broken, the running config stands.
 const FAILED: u8 = 1;
+/// For how long Cosmos may fail before the built-in registry takes over, with `--on-outage built-in`.
+const COSMOS_OUTAGE: Duration = Duration::from_secs(30);
 /// Exit code of a wrong command line.
 const USAGE: u8 = 2;
 
@@ -104,7 +107,11 @@ impl From<Error> for Failure {
         Failure {
             message: error.to_string(),
             hint: error.hint_text().map(str::to_owned),
-            exit_code: FAILED,
+            exit_code: if error.is(error::Kind::Usage) {
+                USAGE
+            } else {
+                FAILED
+            },
         }
     }
 }
@@ -144,13 +151,25 @@ fn act(action: &Action, options: &Options) -> Result<u8> {
 }
 
 fn sync_once(options: &Options) -> Result<()> {
-    let pause = |time| {
-        std::thread::sleep(time);
-        true
+    let patience = Patience {
+        pause: Box::new(|time| {
+            std::thread::sleep(time);
+            true
+        }),
+        // A pass that must end cannot wait: the tries within it were the wait.
+        take_over: Duration::ZERO,
     };
-    let mut syncer = Syncer::new(parts(options, Box::new(pause))?);
-    match syncer.pass(&News::default(), Look::Afresh)? {
+    let mut syncer = Syncer::new(parts(options, patience)?);
+    let asked = News {
+        asked: true,
+        ..News::default()
+    };
+    match syncer.pass(&asked, Look::Afresh)? {
         Outcome::Unchanged => Ok(()),
+        Outcome::NotRunning(words) => {
+            log::warn!("the config is in its place, but HAProxy is not running ({words})");
+            Ok(())
+        }
         Outcome::Applied(report) => print(&format!("{}\n", report.changes)),
     }
 }
@@ -161,7 +180,11 @@ fn watch_on(options: &Options) -> Result<()> {
         .map_err(|error| error.hint("only one watch may run with one --state-dir"))?;
     let inbox = Inbox::default();
     let waiting = inbox.clone();
-    let parts = parts(options, Box::new(move |time| waiting.pause(time)))?;
+    let patience = Patience {
+        pause: Box::new(move |time| waiting.pause(time)),
+        take_over: COSMOS_OUTAGE,
+    };
+    let parts = parts(options, patience)?;
     let events = docker(options)?;
     let interest = parts.interest.clone();
     let schedule = schedule::Schedule::new(options.settle, options.settle_max, options.resync);
@@ -234,8 +257,16 @@ fn examine(options: &Options, ask: bool, json: bool) -> Result<u8> {
     Ok(if failed { FAILED } else { 0 })
 }
 
-/// Builds what a pass joins from what the user asked for. `pause` is how a registry waits between two tries.
-fn parts(options: &Options, pause: cosmos::Pause) -> Result<sync::Parts> {
+/// How a registry waits for a Cosmos that fails.
+struct Patience {
+    /// The wait between two tries.
+    pause: cosmos::Pause,
+    /// For how long it may fail before the built-in registry takes over, with `--on-outage built-in`.
+    take_over: Duration,
+}
+
+/// Builds what a pass joins from what the user asked for.
+fn parts(options: &Options, patience: Patience) -> Result<sync::Parts> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
     Ok(sync::Parts {
         docker: docker(options)?,
@@ -246,7 +277,7 @@ fn parts(options: &Options, pause: cosmos::Pause) -> Result<sync::Parts> {
         network: options.network.clone(),
         host: transport::host_address(),
         overlay: overlay(options, &state_dir)?,
-        registry: registry(options, &state_dir, pause)?,
+        registry: registry(options, &state_dir, patience)?,
         table: options.cosmos_table.clone(),
         haproxy: haproxy(options, &state_dir)?,
         state_dir,
@@ -275,18 +306,18 @@ fn overlay(options: &Options, state_dir: &Path) -> Result<Option<Overlay>> {
     Ok(Some(Overlay::new(mode, asker)))
 }
 
-fn registry(
-    options: &Options,
-    state_dir: &Path,
-    pause: cosmos::Pause,
-) -> Result<Box<dyn Registry>> {
-    if let Some(url) = &options.cosmos_url {
-        return Ok(Box::new(cosmos(options, url, pause)?));
-    }
-    Ok(Box::new(Embedded::new(
-        base(options)?,
-        Box::new(Store::new(state_dir)),
-    )))
+/// The registry that the options name; `patience` is how the built-in one takes over from Cosmos.
+fn registry(options: &Options, state_dir: &Path, patience: Patience) -> Result<Box<dyn Registry>> {
+    let Some(url) = &options.cosmos_url else {
+        return Ok(Box::new(built_in(options, state_dir)?));
+    };
+    let cosmos = cosmos(options, url, patience.pause)?;
+    Ok(Box::new(match options.on_outage {
+        OnOutage::Hold => Ladder::holding(cosmos),
+        OnOutage::BuiltIn => {
+            Ladder::falling_back(cosmos, built_in(options, state_dir)?, patience.take_over)
+        }
+    }))
 }
 
 fn cosmos(options: &Options, url: &str, pause: cosmos::Pause) -> Result<Cosmos> {
@@ -297,6 +328,11 @@ fn cosmos(options: &Options, url: &str, pause: cosmos::Pause) -> Result<Cosmos> 
         ..cosmos::Settings::new(url)
     };
     Cosmos::new(&settings, pause)
+}
+
+fn built_in(options: &Options, state_dir: &Path) -> Result<Embedded> {
+    let base = base(options)?;
+    Ok(Embedded::new(base, Box::new(Store::new(state_dir))))
 }
 
 /// What the built-in registry's config begins with.

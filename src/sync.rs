@@ -21,7 +21,7 @@ use crate::inbox::News;
 use crate::inventory::{Interest, Inventory};
 use crate::lock;
 use crate::overlay::Overlay;
-use crate::registry::{self, Registry, Running};
+use crate::registry::{self, Registry, Running, Standing};
 use crate::service::{self, Finding, Monitored, Selection};
 
 /// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
@@ -69,6 +69,8 @@ pub enum Outcome {
     Unchanged,
     /// HAProxy took a new one.
     Applied(Report),
+    /// The config is in its place, but HAProxy is not running, with the script's words; it is still owed.
+    NotRunning(String),
 }
 
 /// What a pass that changed something has to tell.
@@ -138,7 +140,16 @@ impl Syncer {
             .next_due()
             .into_iter()
             .chain(self.list_again)
+            .chain(self.registry_due())
             .min()
+    }
+
+    /// When a registry whose answer was a makeshift is worth asking again.
+    fn registry_due(&self) -> Option<Instant> {
+        match self.registry.standing() {
+            Standing::BuiltIn { next_try, .. } => Some(next_try),
+            Standing::Fresh | Standing::Held { .. } => None,
+        }
     }
 
     /// Weave's side, if it is looked at.
@@ -178,7 +189,10 @@ impl Syncer {
         self.said.say(&self.selection);
         let payload = self.selection.payload(&self.table, &self.elsewhere());
         let request = request_digest(&payload);
-        let asked_for = news.asked || (look != Look::Changes && !self.registry.is_remote());
+        // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
+        let asked_for = news.asked
+            || (look != Look::Changes && !self.registry.is_remote())
+            || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
             return Ok(Outcome::Unchanged);
@@ -194,12 +208,7 @@ impl Syncer {
                 ask: answered - looked,
                 applied: how,
             })),
-            haproxy::Outcome::NotRunning(words) => Err(Error::new(
-                "the config is in its place, but HAProxy is not running",
-                words,
-            )
-            .kind(Kind::Unreachable)
-            .hint("start HAProxy; it takes the config then")),
+            haproxy::Outcome::NotRunning(words) => Ok(Outcome::NotRunning(words)),
             haproxy::Outcome::Refused(words) => Err(Error::new(
                 "HAProxy's check refuses the new config; the running one stands",
                 words,

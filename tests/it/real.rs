@@ -40,7 +40,7 @@ impl Site {
             haproxy: docker.name("haproxy"),
             docker,
         };
-        // The first config comes before HAProxy: it is there when HAProxy starts.
+        // The first config comes before HAProxy and is there when it starts.
         site.sync(0);
         site.haproxy = site
             .docker

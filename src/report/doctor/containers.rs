@@ -13,7 +13,7 @@ use crate::description::{self, Reading};
 use crate::docker::Docker;
 use crate::docker::container::{Container, Inspected, NetworkMode, Row};
 use crate::inventory::Inventory;
-use crate::registry::cosmos;
+use crate::registry::wire;
 use crate::service::{self, Finding as Became, Monitored, Selection, Verdict};
 use crate::transport;
 
@@ -91,7 +91,7 @@ pub fn look(
         .collect();
     let mut selection = service::select(&all);
     if matches!(subject.registry, Registry::Cosmos(..)) {
-        selection.leave_out(cosmos::can_send);
+        selection.leave_out(wire::can_send);
     }
     tell(weave_finding(subject, &inventory, &context));
     verdicts(&selection, tell);
