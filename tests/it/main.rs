@@ -9,5 +9,6 @@ mod notify;
 mod real;
 mod support;
 mod sync;
+mod units;
 mod watch;
 mod wire;
