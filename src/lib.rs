@@ -63,6 +63,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use address::poller;
 use address::router::Router;
 use address::{router, weave};
 use cli::{Action, Command, OnOutage, Options, WeaveUse};
@@ -158,6 +159,7 @@ fn sync_once(options: &Options) -> Result<()> {
         }),
         // A pass that must end cannot wait: the tries within it were the wait.
         take_over: Duration::ZERO,
+        addresses: poller::DEADLINE,
     };
     let mut syncer = Syncer::new(parts(options, patience)?);
     let asked = News {
@@ -183,6 +185,7 @@ fn watch_on(options: &Options) -> Result<()> {
     let patience = Patience {
         pause: Box::new(move |time| waiting.pause(time)),
         take_over: COSMOS_OUTAGE,
+        addresses: Duration::ZERO,
     };
     let parts = parts(options, patience)?;
     let events = docker(options)?;
@@ -257,12 +260,14 @@ fn examine(options: &Options, ask: bool, json: bool) -> Result<u8> {
     Ok(if failed { FAILED } else { 0 })
 }
 
-/// How a registry waits for a Cosmos that fails.
+/// How long a pass waits for others.
 struct Patience {
-    /// The wait between two tries.
+    /// The wait between two tries of Cosmos.
     pause: cosmos::Pause,
     /// For how long it may fail before the built-in registry takes over, with `--on-outage built-in`.
     take_over: Duration,
+    /// How long a pass waits for addresses that Weave's router does not know yet.
+    addresses: Duration,
 }
 
 /// Builds what a pass joins from what the user asked for.
@@ -277,6 +282,7 @@ fn parts(options: &Options, patience: Patience) -> Result<sync::Parts> {
         network: options.network.clone(),
         host: transport::host_address(),
         overlay: overlay(options, &state_dir)?,
+        address_patience: patience.addresses,
         registry: registry(options, &state_dir, patience)?,
         table: options.cosmos_table.clone(),
         haproxy: haproxy(options, &state_dir)?,

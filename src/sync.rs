@@ -52,6 +52,9 @@ pub struct Parts {
     pub host: Option<IpAddr>,
     /// Weave's side; `None` with `--weave never`.
     pub overlay: Option<Overlay>,
+    /// How long a pass waits for addresses that Weave's router does not know yet: zero in `watch`, which
+    /// hears of them later.
+    pub address_patience: Duration,
     /// The registry, and the table asked for.
     pub registry: Box<dyn Registry>,
     /// Table of the registry.
@@ -93,6 +96,7 @@ pub struct Syncer {
     network: Option<String>,
     host: Option<IpAddr>,
     overlay: Option<Overlay>,
+    address_patience: Duration,
     registry: Box<dyn Registry>,
     table: String,
     haproxy: Haproxy,
@@ -113,6 +117,7 @@ impl Syncer {
             network: parts.network,
             host: parts.host,
             overlay: parts.overlay,
+            address_patience: parts.address_patience,
             registry: parts.registry,
             table: parts.table,
             haproxy: parts.haproxy,
@@ -140,6 +145,7 @@ impl Syncer {
             .next_due()
             .into_iter()
             .chain(self.list_again)
+            .chain(self.haproxy.next_due())
             .chain(self.registry_due())
             .min()
     }
@@ -178,6 +184,7 @@ impl Syncer {
                 }
             })?;
         let started = Instant::now();
+        self.haproxy.tend(started);
         self.owed = self.owed.max(look);
         self.look(news)?;
         self.want_addresses(look, started);
@@ -305,6 +312,9 @@ impl Syncer {
             overlay.want(&wanted, now);
             if look != Look::Changes {
                 overlay.refresh(now);
+            }
+            if !self.address_patience.is_zero() {
+                overlay.settle(self.address_patience);
             }
         }
     }

@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 use crate::docker::events::What;
 use crate::docker::{Docker, EventStream};
 use crate::error::{Error, Result};
+use crate::haproxy::By;
 use crate::inbox::{Connected, Inbox, News};
 use crate::inventory::Interest;
 use crate::notify::Notify;
@@ -162,13 +163,13 @@ fn status(syncer: &Syncer, ended: Ended) -> String {
 /// One line that tells what changed, why, and how long each step took.
 fn applied(report: &Report, cause: &str) -> String {
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-    let how = if report.applied.confirmed {
-        "reloaded and confirmed"
-    } else {
-        "reloaded"
+    let how = match (report.applied.by, report.applied.confirmed) {
+        (By::Socket, _) => "without a reload",
+        (By::Script | By::Master, true) => "reloaded and confirmed",
+        (By::Script | By::Master, false) => "reloaded",
     };
     format!(
-        "{} ({cause}); {how}; look {:.1} ms, ask {:.1} ms, check {:.1} ms, swap {:.1} ms, reload {:.1} ms",
+        "{} ({cause}); {how}; look {:.1} ms, ask {:.1} ms, check {:.1} ms, swap {:.1} ms, live {:.1} ms",
         report.changes,
         ms(report.look),
         ms(report.ask),
