@@ -4,16 +4,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use super::{Budget, Finding, SCRIPT_MAX, Subject};
 use crate::config::{self, Config};
 use crate::docker::container::Inspected;
 use crate::haproxy::process::{self, Process};
-use crate::haproxy::script::Checked;
+use crate::haproxy::script::{self, Checked};
 use crate::haproxy::socket::{self, Info, SocketAddr};
-use crate::program;
 
 /// One question to a socket.
 const SOCKET_MAX: Duration = Duration::from_millis(1500);
@@ -37,7 +35,7 @@ pub fn look(
     tell: &mut dyn FnMut(Finding),
 ) {
     let text = read(&subject.config);
-    tell(script(subject, text.as_deref(), budget));
+    tell(script_check(subject, text.as_deref(), budget));
     let found = container.and_then(|(found, _)| found.as_ref());
     let local = container.is_none_or(|(_, local)| local);
     let processes = process::all(Path::new("/proc"));
@@ -55,7 +53,7 @@ pub fn look(
 // --------------------------------------------------------------------------------------------------------------
 // The script
 
-fn script(subject: &Subject, text: Option<&str>, budget: Budget) -> Finding {
+fn script_check(subject: &Subject, text: Option<&str>, budget: Budget) -> Finding {
     const CHECK: &str = "script";
     let name = subject.script.name();
     let path = subject
@@ -537,27 +535,11 @@ fn version(text: &str) -> Finding {
     }
 }
 
-/// Version of the program on this host, `haproxy -v`: its first line is `HAProxy version 2.6.12-1 2023/12/16 ...`.
+/// Version of the program on this host.
 fn version_of_host(place: &Place<'_>, budget: Budget) -> Option<String> {
     let Place::Host(_) = place else { return None };
-    let mut command = Command::new(
-        program::find("haproxy").unwrap_or_else(|| PathBuf::from("/usr/sbin/haproxy")),
-    );
-    command.arg("-v");
     let limit = budget.at_most(VERSION_MAX)?;
-    let ended = program::run(
-        command,
-        "haproxy -v",
-        limit,
-        &std::env::temp_dir(),
-        |error, _| error,
-    )
-    .ok()?;
-    let mut words = ended
-        .output
-        .split_whitespace()
-        .skip_while(|word| *word != "version");
-    words.nth(1).map(str::to_owned)
+    script::version_of_program(limit, &std::env::temp_dir())
 }
 
 /// What HAProxy runs against what the file says.

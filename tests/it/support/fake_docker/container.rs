@@ -47,6 +47,8 @@ pub struct Container {
     pub exposed: Vec<String>,
     pub entrypoint: String,
     pub stop_signal: Option<String>,
+    /// Seconds that `docker stop` waits.
+    pub stop_timeout: Option<u32>,
     pub restarts: u32,
     /// Seconds of the Unix clock.
     pub created: u64,
@@ -78,6 +80,7 @@ impl Container {
             exposed: Vec::new(),
             entrypoint: "sleep".to_owned(),
             stop_signal: None,
+            stop_timeout: None,
             restarts: 0,
             created: 1_795_000_000,
             started: 1_795_000_001,
@@ -283,6 +286,9 @@ impl Container {
         };
         if let Some(signal) = &self.stop_signal {
             config["StopSignal"] = json!(signal);
+        }
+        if let Some(seconds) = self.stop_timeout {
+            config["StopTimeout"] = json!(seconds);
         }
         let ports: serde_json::Map<String, Value> = self
             .exposed
