@@ -21,8 +21,8 @@
 //!   HAProxy has not taken stays owed. It may be killed between any two steps.
 //! - Only `docker` names Docker's JSON fields and paths; only `registry` names Cosmos's JSON; only
 //!   `registry/template` and `config` write HAProxy syntax. These never import each other; `sync` joins them.
-//! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos` and
-//!   `haproxy/socket` open sockets; only `watch` starts threads; only `main` prints errors.
+//! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos`,
+//!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads; only `main` prints errors.
 //! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `schedule`, `timestamp`,
 //!   `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
@@ -47,6 +47,7 @@ pub mod inbox;
 pub mod inventory;
 pub mod lock;
 pub mod logging;
+pub mod notify;
 pub mod overlay;
 pub mod program;
 pub mod refrain;
@@ -61,7 +62,7 @@ pub mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use address::poller;
@@ -75,6 +76,7 @@ use haproxy::script::{self, Script};
 use haproxy::socket::SocketAddr;
 use inbox::{Inbox, News};
 use inventory::{Interest, Keyword};
+use notify::Notify;
 use overlay::{Asker, Overlay};
 use registry::Registry;
 use registry::cosmos::{self, Cosmos};
@@ -82,6 +84,7 @@ use registry::embedded::Embedded;
 use registry::ladder::Ladder;
 use registry::store::Store;
 use registry::template::Base;
+use report::doctor::{self, Ask, Subject};
 use sync::{Look, Outcome, Syncer};
 
 /// Exit code of a failure: nothing was broken, the running config stands.
@@ -132,16 +135,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> std::result::Result
         Command::Run(action, options) => {
             let journal = logging::is_journal(std::env::var_os("JOURNAL_STREAM").as_deref());
             logging::init(options.log_level, options.log_format, journal);
-            act(&action, &options)?;
+            return Ok(act(&action, &options)?);
         }
     }
     Ok(0)
 }
 
-fn act(action: &Action, options: &Options) -> Result<()> {
+fn act(action: &Action, options: &Options) -> Result<u8> {
     match action {
-        Action::Sync => sync_once(options),
-        Action::Watch => watch_on(options),
+        Action::Sync => sync_once(options).map(|()| 0),
+        Action::Watch => watch_on(options).map(|()| 0),
+        Action::Doctor { ask, json } => examine(options, *ask, *json),
         _ => Err(Error::new(
             "this command is not there yet",
             "it comes with a later version",
@@ -189,7 +193,73 @@ fn watch_on(options: &Options) -> Result<()> {
     let events = docker(options)?;
     let interest = parts.interest.clone();
     let schedule = schedule::Schedule::new(options.settle, options.settle_max, options.resync);
-    watch::run(Syncer::new(parts), events, interest, inbox, schedule)
+    let notify = Notify::from_env(&|name| std::env::var_os(name), std::process::id());
+    watch::run(
+        Syncer::new(parts),
+        events,
+        interest,
+        inbox,
+        schedule,
+        notify,
+    )
+}
+
+/// `doctor`: tells each finding as soon as it is made, or all of them as JSON.
+fn examine(options: &Options, ask: bool, json: bool) -> Result<u8> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let state_dir = absolute(&options.state_dir);
+    // A program's output needs a folder to go through; the state folder may not be there yet.
+    let work = std::fs::canonicalize(&state_dir).unwrap_or_else(|_| std::env::temp_dir());
+    let variable = |name: &str| std::env::var(name).ok();
+    let script_timeout = options.script_timeout.min(doctor::SCRIPT_MAX);
+    let ask = if ask { Ask::Yes } else { Ask::No };
+    let subject = Subject {
+        docker: endpoint::resolve(options.docker_host.as_deref(), &variable),
+        keyword: options.keyword.clone(),
+        interest: Interest {
+            keyword: Keyword::new(&options.keyword),
+            haproxy: options.haproxy_container.clone(),
+        },
+        network: options.network.clone(),
+        host: transport::host_address(),
+        overlay: overlay(options, &work),
+        registry: match &options.cosmos_url {
+            Some(url) => {
+                doctor::Registry::Cosmos(Box::new(cosmos(options, url, Box::new(|_| false))), ask)
+            }
+            None => doctor::Registry::BuiltIn(options.base.clone(), base(options).map(drop)),
+        },
+        table: options.cosmos_table.clone(),
+        state_dir,
+        config: absolute(&options.config),
+        script_path: options.script.clone(),
+        script: Script::new(
+            options.script.clone(),
+            script_timeout,
+            work.clone(),
+            script_environment(options, &work)?,
+        ),
+        socket: socket_address(&options.haproxy_socket, "--haproxy-socket"),
+        master: socket_address(&options.haproxy_master, "--haproxy-master"),
+    };
+    let mut findings = Vec::new();
+    let mut printed = Ok(());
+    doctor::examine(subject, &mut |finding| {
+        if !json && printed.is_ok() {
+            printed = print(&doctor::line(&finding));
+        }
+        findings.push(finding);
+    });
+    printed?;
+    if json {
+        let text = serde_json::to_string_pretty(&findings)
+            .map_err(|e| Error::new("cannot write the findings as JSON", e))?;
+        print(&format!("{text}\n"))?;
+    }
+    let failed = findings
+        .iter()
+        .any(|finding| finding.verdict == doctor::Verdict::Fail);
+    Ok(if failed { FAILED } else { 0 })
 }
 
 /// How long a pass waits for others.
@@ -249,13 +319,7 @@ fn registry(options: &Options, state_dir: &Path, patience: Patience) -> Result<B
     let Some(url) = &options.cosmos_url else {
         return Ok(Box::new(built_in(options, state_dir)?));
     };
-    let settings = cosmos::Settings {
-        headers: options.cosmos_headers.0.clone(),
-        ca: options.cosmos_ca.clone(),
-        trust: options.trust_cosmos,
-        ..cosmos::Settings::new(url)
-    };
-    let cosmos = Cosmos::new(&settings, patience.pause)?;
+    let cosmos = cosmos(options, url, patience.pause)?;
     Ok(Box::new(match options.on_outage {
         OnOutage::Hold => Ladder::holding(cosmos),
         OnOutage::BuiltIn => {
@@ -264,7 +328,23 @@ fn registry(options: &Options, state_dir: &Path, patience: Patience) -> Result<B
     }))
 }
 
+fn cosmos(options: &Options, url: &str, pause: cosmos::Pause) -> Result<Cosmos> {
+    let settings = cosmos::Settings {
+        headers: options.cosmos_headers.0.clone(),
+        ca: options.cosmos_ca.clone(),
+        trust: options.trust_cosmos,
+        ..cosmos::Settings::new(url)
+    };
+    Cosmos::new(&settings, pause)
+}
+
 fn built_in(options: &Options, state_dir: &Path) -> Result<Embedded> {
+    let base = base(options)?;
+    Ok(Embedded::new(base, Box::new(Store::new(state_dir))))
+}
+
+/// What the built-in registry's config begins with.
+fn base(options: &Options) -> Result<Base> {
     let socket = options
         .haproxy_socket
         .as_deref()
@@ -278,20 +358,40 @@ fn built_in(options: &Options, state_dir: &Path) -> Result<Embedded> {
             Base::new(&text)
         }
     };
-    let base = base.map_err(|why| Error::new("the base config cannot be used", why))?;
-    Ok(Embedded::new(base, Box::new(Store::new(state_dir))))
+    base.map_err(|why| Error::new("the base config cannot be used", why))
 }
 
 fn haproxy(options: &Options, state_dir: &Path) -> Result<Haproxy> {
-    let config = std::path::absolute(&options.config).map_err(|e| {
+    let config = config_path(options)?;
+    Ok(Haproxy::new(haproxy::Settings {
+        config,
+        state_dir: state_dir.to_owned(),
+        script: Script::new(
+            options.script.clone(),
+            options.script_timeout,
+            state_dir.to_owned(),
+            script_environment(options, state_dir)?,
+        ),
+        socket: socket_address(&options.haproxy_socket, "--haproxy-socket")?,
+        master: socket_address(&options.haproxy_master, "--haproxy-master")?,
+    }))
+}
+
+fn config_path(options: &Options) -> Result<PathBuf> {
+    std::path::absolute(&options.config).map_err(|e| {
         Error::new(
             format!("cannot find the folder of {}", options.config.display()),
             e,
         )
-    })?;
+    })
+}
+
+/// What the reload script is told.
+fn script_environment(options: &Options, state_dir: &Path) -> Result<Vec<(OsString, OsString)>> {
+    let config = config_path(options)?;
     let text = |value: &Option<String>| OsString::from(value.clone().unwrap_or_default());
     let mut environment = vec![
-        ("COSMONAUT_CONFIG".into(), config.clone().into_os_string()),
+        ("COSMONAUT_CONFIG".into(), config.into_os_string()),
         (
             "COSMONAUT_STATE_DIR".into(),
             state_dir.as_os_str().to_owned(),
@@ -313,25 +413,14 @@ fn haproxy(options: &Options, state_dir: &Path) -> Result<Haproxy> {
     if let Some(host) = &options.docker_host {
         environment.push(("DOCKER_HOST".into(), host.into()));
     }
-    let socket = |address: &Option<String>, option: &str| {
-        let parse = |text: &String| {
-            SocketAddr::parse(text)
-                .map_err(|why| Error::new(format!("{option} is not usable"), why))
-        };
-        address.as_ref().map(parse).transpose()
+    Ok(environment)
+}
+
+fn socket_address(address: &Option<String>, option: &str) -> Result<Option<SocketAddr>> {
+    let parse = |text: &String| {
+        SocketAddr::parse(text).map_err(|why| Error::new(format!("{option} is not usable"), why))
     };
-    Ok(Haproxy::new(haproxy::Settings {
-        config,
-        state_dir: state_dir.to_owned(),
-        script: Script::new(
-            options.script.clone(),
-            options.script_timeout,
-            state_dir.to_owned(),
-            environment,
-        ),
-        socket: socket(&options.haproxy_socket, "--haproxy-socket")?,
-        master: socket(&options.haproxy_master, "--haproxy-master")?,
-    }))
+    address.as_ref().map(parse).transpose()
 }
 
 fn print(text: &str) -> Result<()> {

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::haproxy::By;
 use crate::inbox::{Connected, Inbox, News};
 use crate::inventory::Interest;
+use crate::notify::Notify;
 use crate::refrain::Refrain;
 use crate::schedule::{Due, Ended, Schedule, Step};
 use crate::sync::{Look, Outcome, Report, Syncer};
@@ -45,13 +46,20 @@ pub fn run(
     interest: Interest,
     inbox: Inbox,
     mut schedule: Schedule,
+    mut notify: Notify,
 ) -> Result<()> {
-    start_signals(inbox.clone())?;
-    start_events(events, interest, inbox.clone())?;
+    start_signals(inbox.clone(), notify.clone())?;
+    start_events(events, interest, inbox.clone(), notify.clone())?;
+    notify.ready();
     let mut stream: Option<Hangup> = None;
     let mut refrain = Refrain::default();
     while !inbox.stopping() {
+        notify.beat(Instant::now());
         let ask_due = overlay(&mut syncer, &inbox)?;
+        let ask_due = ask_due
+            .into_iter()
+            .chain(notify.beat_due(Instant::now()))
+            .min();
         let earlier = |until: Instant| ask_due.map_or(until, |at| at.min(until));
         match schedule.step(inbox.waiting(), Instant::now()) {
             Step::Idle(until) => inbox.wait(until.map(earlier).or(ask_due)),
@@ -64,6 +72,11 @@ pub fn run(
                     stream = Some(connected.hangup);
                 }
                 let ended = pass(&mut syncer, &news, due, &mut refrain);
+                notify.status(&status(&syncer, ended));
+                if news.asked {
+                    // The answer to SIGHUP, also when the pass failed: the manager must not wait for ever.
+                    notify.ready();
+                }
                 if ended == Ended::Failed && syncer.look_owed() {
                     // The daemon does not answer on a new connection: the old one may be half open.
                     if let Some(stream) = stream.take() {
@@ -81,6 +94,7 @@ pub fn run(
             }
         }
     }
+    notify.stopping();
     log::info!("stopped");
     Ok(())
 }
@@ -149,6 +163,16 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due, refrain: &mut Refrain) -> En
     Ended::Failed
 }
 
+/// One line for the service manager.
+fn status(syncer: &Syncer, ended: Ended) -> String {
+    let (routed, pending, left_out) = syncer.selection().counts();
+    let last = match ended {
+        Ended::Failed => "the last pass failed and is tried again; the running config stands",
+        Ended::Changed | Ended::Unchanged => "HAProxy runs the config for them",
+    };
+    format!("{routed} routed, {pending} pending, {left_out} left out; {last}")
+}
+
 /// One line that tells what changed, why, and how long each step took.
 fn applied(report: &Report, cause: &str) -> String {
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
@@ -190,13 +214,14 @@ fn with_hint(error: &Error) -> String {
     }
 }
 
-fn start_signals(inbox: Inbox) -> Result<()> {
+fn start_signals(inbox: Inbox, notify: Notify) -> Result<()> {
     let failed = |e: std::io::Error| Error::new("cannot catch signals", e);
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;
     let listen = move || {
         for signal in signals.forever() {
             if signal == SIGHUP {
                 log::info!("SIGHUP: looking at everything");
+                notify.reloading();
                 inbox.look();
             } else if inbox.stopping() {
                 // Whatever is in hand is dropped; files are replaced in one step, so that is safe.
@@ -214,12 +239,13 @@ fn start_signals(inbox: Inbox) -> Result<()> {
         .map_err(failed)
 }
 
-fn start_events(docker: Docker, interest: Interest, inbox: Inbox) -> Result<()> {
+fn start_events(docker: Docker, interest: Interest, inbox: Inbox, notify: Notify) -> Result<()> {
     let follow = move || {
         Follower {
             docker,
             interest,
             inbox,
+            notify,
             newest: None,
             trouble: None,
         }
@@ -237,6 +263,7 @@ struct Follower {
     docker: Docker,
     interest: Interest,
     inbox: Inbox,
+    notify: Notify,
     /// Newest event's time on the daemon's clock.
     newest: Option<i64>,
     trouble: Option<Trouble>,
@@ -317,6 +344,8 @@ impl Follower {
         });
         if !trouble.said && (first || trouble.since.elapsed() >= TROUBLE_SAID_AFTER) {
             trouble.said = true;
+            self.notify
+                .status(&format!("{error}; the running config stands"));
             log::warn!(
                 "{}; the running config stands, trying until it answers",
                 with_hint(error)

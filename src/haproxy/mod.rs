@@ -17,6 +17,7 @@ pub mod held;
 pub mod live;
 pub mod master;
 pub mod memory;
+pub mod process;
 pub mod runtime;
 pub mod script;
 pub mod servers;

@@ -4,11 +4,14 @@
 mod cli;
 mod command_line;
 mod cosmos;
+mod doctor;
 mod haproxy;
 mod layout;
+mod notify;
 mod real;
 mod support;
 mod sync;
+mod units;
 mod watch;
 mod weave;
 mod wire;
