@@ -59,7 +59,7 @@ pub mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use address::router::Router;
@@ -78,12 +78,21 @@ use registry::cosmos::{self, Cosmos};
 use registry::embedded::Embedded;
 use registry::store::Store;
 use registry::template::Base;
-use sync::{Look, Outcome, Syncer};
+use report::book::{Book, Subject};
+use report::explain::{self, Explanation};
+use report::history::{self, History};
+use report::record::Ended;
+use report::{moment, plan, status};
+use sync::{Look, Syncer};
 
 /// Exit code of a failure: nothing was broken, the running config stands.
 const FAILED: u8 = 1;
 /// Exit code of a wrong command line.
 const USAGE: u8 = 2;
+/// Exit code of a plan that would change something.
+const WOULD_CHANGE: u8 = 3;
+/// How long a starting `watch` waits for its lock: `status` and `resume` look at it for microseconds.
+const WATCH_LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Why the program ends with another code than 0, for `main` to print.
 #[derive(Debug)]
@@ -122,38 +131,183 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> std::result::Result
         Command::Run(action, options) => {
             let journal = logging::is_journal(std::env::var_os("JOURNAL_STREAM").as_deref());
             logging::init(options.log_level, options.log_format, journal);
-            act(&action, &options)?;
+            return Ok(act(&action, &options)?);
         }
     }
     Ok(0)
 }
 
-fn act(action: &Action, options: &Options) -> Result<()> {
+fn act(action: &Action, options: &Options) -> Result<u8> {
     match action {
-        Action::Sync => sync_once(options),
-        Action::Watch => watch_on(options),
-        _ => Err(Error::new(
-            "this command is not there yet",
-            "it comes with a later version",
-        )),
+        Action::Sync => sync_once(options)?,
+        Action::Watch => watch_on(options)?,
+        Action::Plan { ask } => return show_plan(options, *ask),
+        Action::Explain { container, json } => {
+            show_explanation(options, container.as_deref(), *json)?
+        }
+        Action::Status { json } => return show_status(options, *json),
+        Action::History => show_history(options)?,
+        Action::Rollback(number) => roll_back(options, *number)?,
+        Action::Resume => resume(options)?,
+        Action::Doctor { .. } => {
+            return Err(Error::new(
+                "this command is not there yet",
+                "it comes with a later version",
+            ));
+        }
     }
+    Ok(0)
 }
 
 fn sync_once(options: &Options) -> Result<()> {
-    let pause = |time| {
-        std::thread::sleep(time);
-        true
-    };
-    let mut syncer = Syncer::new(parts(options, Box::new(pause))?);
-    match syncer.pass(&News::default(), Look::Afresh)? {
-        Outcome::Unchanged => Ok(()),
-        Outcome::Applied(report) => print(&format!("{}\n", report.changes)),
+    let state_dir = lock::make_state_dir(&options.state_dir)?;
+    let mut syncer = Syncer::new(parts(options, Box::new(sleep))?);
+    let ended = syncer.pass(&News::default(), Look::Afresh, "sync");
+    if options.metrics_file.is_some() {
+        let mut book = Book::new(subject(options, &state_dir));
+        book.passed(syncer.record(), None);
+        book.write_only_metrics();
     }
+    match ended? {
+        Ended::Applied => print(&format!("{}\n", syncer.record().changes)),
+        _ => Ok(()),
+    }
+}
+
+fn show_explanation(options: &Options, container: Option<&str>, json: bool) -> Result<()> {
+    let mut syncer = Syncer::new(looking(
+        options,
+        registry(
+            options,
+            Store::read_only(&options.state_dir),
+            Box::new(sleep),
+        )?,
+    )?);
+    let survey = syncer.survey()?;
+    let interest = interest(options);
+    let asked = explain::Asked {
+        interest: &interest,
+        keyword: &options.keyword,
+        cosmos: options.cosmos_url.is_some(),
+    };
+    let mut explanation = Explanation::all(&survey, syncer.selection(), asked);
+    if let Some(name) = container {
+        let found = syncer
+            .inspect_one(name)?
+            .ok_or_else(|| explain::unknown(name, &survey))?;
+        explanation = Explanation::one(&found, explanation, &interest);
+    }
+    if json {
+        print_json(&explanation)
+    } else {
+        print(&explanation.in_words())
+    }
+}
+
+fn show_plan(options: &Options, ask: bool) -> Result<u8> {
+    let store = Store::read_only(&options.state_dir);
+    let stand_in = options.cosmos_url.is_some() && !ask;
+    let registry = if stand_in {
+        Box::new(built_in(options, store)?)
+    } else {
+        registry(options, store, Box::new(sleep))?
+    };
+    let mut syncer = Syncer::new(looking(options, registry)?);
+    syncer.survey()?;
+    let planned = syncer.plan()?;
+    if let Some(hold) = History::new(&options.state_dir).hold() {
+        log::warn!(
+            "{}; this is what a pass would do then",
+            history::hold_in_words(&hold)
+        );
+    }
+    print(&plan::in_words(&planned, stand_in))?;
+    Ok(if plan::changes(&planned) {
+        WOULD_CHANGE
+    } else {
+        0
+    })
+}
+
+fn show_status(options: &Options, json: bool) -> Result<u8> {
+    let dir = &options.state_dir;
+    let now = moment::now();
+    let view = status::View::new(
+        status::read(dir)?,
+        lock::holder(dir, lock::WATCH),
+        History::new(dir).hold(),
+        now,
+    );
+    if json {
+        print_json(&view)?;
+    } else {
+        print(&view.in_words(now))?;
+    }
+    Ok(if view.ok { 0 } else { FAILED })
+}
+
+fn show_history(options: &Options) -> Result<()> {
+    let history = History::new(&options.state_dir);
+    let entries = history.entries()?;
+    if entries.is_empty() {
+        log::info!("there is no history in {}", options.state_dir.display());
+    }
+    let present = haproxy(options, &options.state_dir)?.taken();
+    print(&history::in_words(
+        &entries,
+        present.as_deref(),
+        history.hold().as_ref(),
+    ))
+}
+
+fn roll_back(options: &Options, number: Option<u32>) -> Result<()> {
+    let mut syncer = Syncer::new(parts(options, Box::new(sleep))?);
+    let (entry, ended) = syncer.roll_back(number)?;
+    let how = match ended {
+        Ended::Applied => "HAProxy took",
+        _ => "HAProxy runs",
+    };
+    print(&format!(
+        "{how} config {} of {} ({}); it is held until `cosmonaut resume` or SIGHUP\n",
+        entry.fingerprint, entry.time, entry.changes
+    ))
+}
+
+fn resume(options: &Options) -> Result<()> {
+    let dir = &options.state_dir;
+    if !History::new(dir).end_hold()? {
+        return print("nothing was held\n");
+    }
+    let told = match lock::holder(dir, lock::WATCH) {
+        None => "the next sync or watch follows the containers again".to_owned(),
+        Some(pid) => match wake(pid) {
+            Ok(()) => format!("watch (pid {pid}) follows the containers again"),
+            Err(why) => format!(
+                "watch (pid {pid}) follows the containers again with its next pass; it could not be told now: {why}"
+            ),
+        },
+    };
+    print(&format!("the rollback is over: {told}\n"))
+}
+
+/// Makes a running `watch` look now.
+fn wake(pid: u32) -> std::result::Result<(), String> {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or("its pid makes no sense")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).map_err(|e| e.to_string())
+}
+
+/// How a command that ends by itself waits between two tries of a registry.
+fn sleep(time: Duration) -> bool {
+    std::thread::sleep(time);
+    true
 }
 
 fn watch_on(options: &Options) -> Result<()> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
-    let _lock = lock::take(&state_dir, lock::WATCH, Duration::ZERO)
+    let _lock = lock::take(&state_dir, lock::WATCH, WATCH_LOCK_PATIENCE)
         .map_err(|error| error.hint("only one watch may run with one --state-dir"))?;
     let inbox = Inbox::default();
     let waiting = inbox.clone();
@@ -161,22 +315,61 @@ fn watch_on(options: &Options) -> Result<()> {
     let events = docker(options)?;
     let interest = parts.interest.clone();
     let schedule = schedule::Schedule::new(options.settle, options.settle_max, options.resync);
-    watch::run(Syncer::new(parts), events, interest, inbox, schedule)
+    let book = Book::new(subject(options, &state_dir));
+    watch::run(Syncer::new(parts), events, interest, inbox, schedule, book)
+}
+
+fn subject(options: &Options, state_dir: &Path) -> Subject {
+    Subject {
+        state_dir: state_dir.to_owned(),
+        config: options.config.clone(),
+        registry: if options.cosmos_url.is_some() {
+            "cosmos"
+        } else {
+            "built-in"
+        },
+        metrics_file: options.metrics_file.clone(),
+    }
+}
+
+fn interest(options: &Options) -> Interest {
+    Interest {
+        keyword: Keyword::new(&options.keyword),
+        haproxy: options.haproxy_container.clone(),
+    }
 }
 
 /// Builds what a pass joins from what the user asked for. `pause` is how a registry waits between two tries.
 fn parts(options: &Options, pause: cosmos::Pause) -> Result<sync::Parts> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
+    let registry = registry(options, Store::new(&state_dir), pause)?;
+    joined(options, state_dir.clone(), &state_dir, registry)
+}
+
+/// The same for commands that only look: nothing is made, locked or written in the state folder.
+fn looking(options: &Options, registry: Box<dyn Registry>) -> Result<sync::Parts> {
+    joined(
+        options,
+        options.state_dir.clone(),
+        &std::env::temp_dir(),
+        registry,
+    )
+}
+
+/// `scratch` is where output of the `weave` command goes.
+fn joined(
+    options: &Options,
+    state_dir: PathBuf,
+    scratch: &Path,
+    registry: Box<dyn Registry>,
+) -> Result<sync::Parts> {
     Ok(sync::Parts {
         docker: docker(options)?,
-        interest: Interest {
-            keyword: Keyword::new(&options.keyword),
-            haproxy: options.haproxy_container.clone(),
-        },
+        interest: interest(options),
         network: options.network.clone(),
         host: transport::host_address(),
-        overlay: overlay(options, &state_dir)?,
-        registry: registry(options, &state_dir, pause)?,
+        overlay: overlay(options, scratch)?,
+        registry,
         table: options.cosmos_table.clone(),
         haproxy: haproxy(options, &state_dir)?,
         state_dir,
@@ -205,11 +398,7 @@ fn overlay(options: &Options, state_dir: &Path) -> Result<Option<Overlay>> {
     Ok(Some(Overlay::new(mode, asker)))
 }
 
-fn registry(
-    options: &Options,
-    state_dir: &Path,
-    pause: cosmos::Pause,
-) -> Result<Box<dyn Registry>> {
+fn registry(options: &Options, store: Store, pause: cosmos::Pause) -> Result<Box<dyn Registry>> {
     if let Some(url) = &options.cosmos_url {
         let settings = cosmos::Settings {
             headers: options.cosmos_headers.0.clone(),
@@ -219,6 +408,10 @@ fn registry(
         };
         return Ok(Box::new(Cosmos::new(&settings, pause)?));
     }
+    Ok(Box::new(built_in(options, store)?))
+}
+
+fn built_in(options: &Options, store: Store) -> Result<Embedded> {
     let socket = options
         .haproxy_socket
         .as_deref()
@@ -233,10 +426,7 @@ fn registry(
         }
     };
     let base = base.map_err(|why| Error::new("the base config cannot be used", why))?;
-    Ok(Box::new(Embedded::new(
-        base,
-        Box::new(Store::new(state_dir)),
-    )))
+    Ok(Embedded::new(base, Box::new(store)))
 }
 
 fn haproxy(options: &Options, state_dir: &Path) -> Result<Haproxy> {
@@ -289,6 +479,12 @@ fn haproxy(options: &Options, state_dir: &Path) -> Result<Haproxy> {
         socket: socket(&options.haproxy_socket, "--haproxy-socket")?,
         master: socket(&options.haproxy_master, "--haproxy-master")?,
     }))
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::new("cannot write the answer as JSON", e))?;
+    print(&format!("{text}\n"))
 }
 
 fn print(text: &str) -> Result<()> {

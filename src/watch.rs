@@ -17,8 +17,10 @@ use crate::docker::{Docker, EventStream};
 use crate::error::{Error, Result};
 use crate::inbox::{Connected, Inbox, News};
 use crate::inventory::Interest;
+use crate::report::book::{Book, Link};
+use crate::report::record;
 use crate::schedule::{Due, Ended, Schedule, Step};
-use crate::sync::{Look, Outcome, Report, Syncer};
+use crate::sync::{Look, Syncer};
 use crate::transport::Hangup;
 
 /// First and longest wait before the event stream is opened again.
@@ -42,12 +44,19 @@ pub fn run(
     interest: Interest,
     inbox: Inbox,
     mut schedule: Schedule,
+    mut book: Book,
 ) -> Result<()> {
+    book.follows(&events.address().to_string());
     start_signals(inbox.clone())?;
     start_events(events, interest, inbox.clone())?;
     let mut stream: Option<Hangup> = None;
     while !inbox.stopping() {
+        if let Some((link, at)) = inbox.take_link() {
+            book.link(link, at);
+        }
+        book.write();
         let ask_due = overlay(&mut syncer, &inbox)?;
+        let ask_due = ask_due.into_iter().chain(book.due()).min();
         let earlier = |until: Instant| ask_due.map_or(until, |at| at.min(until));
         match schedule.step(inbox.waiting(), Instant::now()) {
             Step::Idle(until) => inbox.wait(until.map(earlier).or(ask_due)),
@@ -73,6 +82,11 @@ pub fn run(
                 if let Some(at) = syncer.next_due() {
                     schedule.recheck(at);
                 }
+                if news.events > 0 {
+                    book.events();
+                }
+                book.taken(syncer.taken());
+                book.passed(syncer.record(), schedule.retry_at());
             }
         }
     }
@@ -114,36 +128,19 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due) -> Ended {
     };
     let cause = cause(news, due);
     log::debug!("pass: {cause}");
-    match syncer.pass(news, look) {
-        Ok(Outcome::Unchanged) => Ended::Unchanged,
-        Ok(Outcome::Applied(report)) => {
-            log::info!("{}", applied(&report, &cause));
+    let ended = syncer.pass(news, look, &cause);
+    let record = syncer.record();
+    match ended {
+        Ok(record::Ended::Applied) => {
+            record.log_applied();
             Ended::Changed
         }
-        Err(error) => {
-            log::error!("{}; it is tried again", with_hint(&error));
+        Ok(_) => Ended::Unchanged,
+        Err(_) => {
+            record.log_failed();
             Ended::Failed
         }
     }
-}
-
-/// One line that tells what changed, why, and how long each step took.
-fn applied(report: &Report, cause: &str) -> String {
-    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-    let how = if report.applied.confirmed {
-        "reloaded and confirmed"
-    } else {
-        "reloaded"
-    };
-    format!(
-        "{} ({cause}); {how}; look {:.1} ms, ask {:.1} ms, check {:.1} ms, swap {:.1} ms, reload {:.1} ms",
-        report.changes,
-        ms(report.look),
-        ms(report.ask),
-        ms(report.applied.check),
-        ms(report.applied.swap),
-        ms(report.applied.reload),
-    )
 }
 
 fn cause(news: &News, due: Due) -> String {
@@ -234,7 +231,7 @@ impl Follower {
             match self.connect() {
                 Ok(stream) => {
                     let why = self.read(stream);
-                    self.inbox.lost();
+                    self.inbox.lost(&why);
                     self.trouble.get_or_insert(Trouble {
                         since: Instant::now(),
                         said: false,
@@ -288,6 +285,9 @@ impl Follower {
 
     fn cannot_connect(&mut self, error: &Error) {
         let first = self.trouble.is_none() && self.newest.is_none();
+        if self.trouble.is_none() {
+            self.inbox.link(Link::Down(with_hint(error)));
+        }
         let trouble = self.trouble.get_or_insert(Trouble {
             since: Instant::now(),
             said: false,

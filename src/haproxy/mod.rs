@@ -64,6 +64,28 @@ pub struct Applied {
     pub confirmed: bool,
 }
 
+/// What handing over a config would come to.
+#[derive(Debug)]
+pub struct Plan {
+    /// Path of haproxy.cfg.
+    pub path: PathBuf,
+    /// What it holds now, `None` when there is no such file.
+    pub before: Option<String>,
+    /// What it would hold.
+    pub wanted: String,
+    /// What HAProxy would be told.
+    pub told: Told,
+}
+
+/// What HAProxy would be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It runs exactly this already.
+    Nothing,
+    /// To reload.
+    Reload,
+}
+
 /// Where HAProxy is told what it runs, and by what it is verified.
 #[derive(Debug)]
 pub struct Settings {
@@ -106,6 +128,30 @@ impl Haproxy {
                     .on_disk()
                     .is_some_and(|text| carries(&text, &taken.fingerprint))
         })
+    }
+
+    /// Fingerprint of the config that HAProxy last took, if that is known.
+    pub fn taken(&self) -> Option<String> {
+        self.memory.taken().map(|taken| taken.fingerprint)
+    }
+
+    /// What [`Haproxy::apply`] would do with this config. Changes nothing.
+    pub fn plan(&self, text: &str) -> Plan {
+        let wanted = config::with_fingerprint(text);
+        let before = self.on_disk();
+        let taken = self.taken();
+        let said = config::split_fingerprint(&wanted).1;
+        let told = if before.as_deref() == Some(wanted.as_str()) && taken.as_deref() == said {
+            Told::Nothing
+        } else {
+            Told::Reload
+        };
+        Plan {
+            path: self.target(),
+            before,
+            wanted,
+            told,
+        }
     }
 
     /// Hands a config to HAProxy; `request` is the digest of what the registry was asked.
@@ -263,7 +309,8 @@ impl Haproxy {
             .unwrap_or_else(|_| self.settings.config.clone())
     }
 
-    fn on_disk(&self) -> Option<String> {
+    /// The config at its path, as HAProxy would read it.
+    pub fn on_disk(&self) -> Option<String> {
         read_text(&self.target())
     }
 }

@@ -101,6 +101,11 @@ pub trait Registry {
     /// Whether asking costs somebody something, so that the same is not asked twice.
     fn is_remote(&self) -> bool;
 
+    /// Whether the last config came from another registry that stands in for this one.
+    fn stands_in(&self) -> bool {
+        false
+    }
+
     /// Whether this registry can route a service as it is meant.
     ///
     /// # Errors

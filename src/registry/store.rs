@@ -26,7 +26,7 @@ const STATE_BYTES_MAX: u64 = 64 << 20;
 const TABLE_BYTES_MAX: usize = 128;
 
 /// Names of other files in the state dir that a table must not take.
-const TABLES_RESERVED: &[&str] = &["status"];
+const TABLES_RESERVED: &[&str] = &["status", "taken"];
 
 #[derive(Deserialize)]
 struct Version {

@@ -1,0 +1,259 @@
+//! What one pass came to: the only account of it. The log line is made here; status, metrics and history
+//! read the fields.
+//!
+//! It knows no file and no container by name. Times are spans; `at` is the one reading of the clock.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::haproxy::Applied;
+use crate::report::moment;
+use crate::timestamp::Timestamp;
+
+/// How far a pass came; in a failed one, where it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Stage {
+    /// Waiting for another pass to end.
+    #[default]
+    Lock,
+    /// Looking at Docker.
+    Look,
+    /// Asking the registry.
+    Ask,
+    /// HAProxy's check of the staged config.
+    Check,
+    /// Putting it in place and making it live.
+    Apply,
+}
+
+impl Stage {
+    /// Every stage, in the order of a pass.
+    pub const ALL: [Stage; 5] = [
+        Stage::Lock,
+        Stage::Look,
+        Stage::Ask,
+        Stage::Check,
+        Stage::Apply,
+    ];
+
+    /// Its name in status, metrics and log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stage::Lock => "lock",
+            Stage::Look => "look",
+            Stage::Ask => "ask",
+            Stage::Check => "check",
+            Stage::Apply => "apply",
+        }
+    }
+}
+
+/// How a pass ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ended {
+    /// HAProxy ran the right config before.
+    #[default]
+    Unchanged,
+    /// HAProxy took a new one.
+    Applied,
+    /// A rollback holds the config; nothing was asked or changed.
+    Held,
+    /// It failed at its stage; the running config stands.
+    Failed,
+}
+
+impl Ended {
+    /// Every end.
+    pub const ALL: [Ended; 4] = [Ended::Unchanged, Ended::Applied, Ended::Held, Ended::Failed];
+
+    /// Its name in status, metrics and log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Ended::Unchanged => "unchanged",
+            Ended::Applied => "applied",
+            Ended::Held => "held",
+            Ended::Failed => "failed",
+        }
+    }
+}
+
+/// How it stands with the registry's answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// The config is the registry's answer to what runs now.
+    Fresh,
+    /// The registry does not answer; the last config is held.
+    Held,
+    /// Cosmos does not answer and the built-in registry stands in.
+    BuiltIn,
+}
+
+impl Answers {
+    /// Every state.
+    pub const ALL: [Answers; 3] = [Answers::Fresh, Answers::Held, Answers::BuiltIn];
+
+    /// Its name in status and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Answers::Fresh => "fresh",
+            Answers::Held => "held",
+            Answers::BuiltIn => "built-in",
+        }
+    }
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// In words.
+    pub why: String,
+    /// The mend, if we can guess it.
+    pub hint: Option<String>,
+}
+
+/// How many containers came to what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Containers that HAProxy routes to.
+    pub routed: usize,
+    /// Containers that wait for their address.
+    pub pending: usize,
+    /// Monitored containers that are not routed.
+    pub left_out: usize,
+    /// Services.
+    pub services: usize,
+}
+
+/// One pass.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// When it began.
+    pub at: Timestamp,
+    /// Why it was made.
+    pub cause: String,
+    /// How far it came.
+    pub stage: Stage,
+    /// How it ended.
+    pub ended: Ended,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+    /// What the containers came to; `None` when they could not be looked at.
+    pub counts: Option<Counts>,
+    /// How it stands with the registry; `None` when the pass did not come so far.
+    pub answers: Option<Answers>,
+    /// What changed, in words; empty when nothing did.
+    pub changes: String,
+    /// How HAProxy took it, if it took something.
+    pub applied: Option<Applied>,
+    /// Time spent looking at Docker.
+    pub look: Option<Duration>,
+    /// Time spent asking the registry.
+    pub ask: Option<Duration>,
+    /// Time spent on everything.
+    pub took: Duration,
+    begun: Instant,
+}
+
+impl Record {
+    /// A pass that begins now.
+    pub fn begin(cause: &str) -> Self {
+        Record {
+            at: moment::now(),
+            cause: cause.to_owned(),
+            stage: Stage::Lock,
+            ended: Ended::Unchanged,
+            failure: None,
+            counts: None,
+            answers: None,
+            changes: String::new(),
+            applied: None,
+            look: None,
+            ask: None,
+            took: Duration::ZERO,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Notes what the end of the pass was.
+    pub fn end(&mut self, ended: Result<Ended, &Error>) {
+        self.took = self.begun.elapsed();
+        match ended {
+            Ok(ended) => self.ended = ended,
+            Err(error) => {
+                self.ended = Ended::Failed;
+                self.failure = Some(Failure {
+                    why: error.to_string(),
+                    hint: error.hint_text().map(str::to_owned),
+                });
+                if self.stage == Stage::Ask {
+                    self.answers = Some(Answers::Held);
+                }
+            }
+        }
+    }
+
+    /// Logs the one line of a pass that changed something: why, what, how HAProxy took it, and how long
+    /// each step took. In JSON the same stands in fields of its own.
+    pub fn log_applied(&self) {
+        let Some(applied) = &self.applied else { return };
+        let (look, ask) = (ms(self.look), ms(self.ask));
+        let (check, swap, reload) = (
+            ms(Some(applied.check)),
+            ms(Some(applied.swap)),
+            ms(Some(applied.reload)),
+        );
+        let counts = self.counts.unwrap_or_default();
+        log::info!(
+            cause = self.cause.as_str(),
+            changes = self.changes.as_str(),
+            how = how(applied),
+            confirmed = applied.confirmed,
+            services = counts.services,
+            routed = counts.routed,
+            look_ms = look,
+            ask_ms = ask,
+            check_ms = check,
+            swap_ms = swap,
+            reload_ms = reload,
+            total_ms = ms(Some(self.took));
+            "{} ({}); {}; look {look:.1} ms, ask {ask:.1} ms, check {check:.1} ms, swap {swap:.1} ms, reload {reload:.1} ms",
+            self.changes,
+            self.cause,
+            in_words(applied),
+        );
+    }
+
+    /// Logs that the pass failed and is tried again.
+    pub fn log_failed(&self) {
+        let Some(failure) = &self.failure else { return };
+        let hint = failure.hint.as_deref();
+        let shown = hint.map_or(String::new(), |hint| format!(" (hint: {hint})"));
+        log::error!(
+            cause = self.cause.as_str(),
+            stage = self.stage.word(),
+            hint = hint.unwrap_or_default();
+            "{}{shown}; it is tried again",
+            failure.why
+        );
+    }
+}
+
+/// The way by which a config went live, as one word for machines.
+pub fn how(_applied: &Applied) -> &'static str {
+    "reload"
+}
+
+/// The same for people.
+pub fn in_words(applied: &Applied) -> &'static str {
+    if applied.confirmed {
+        "reloaded and confirmed"
+    } else {
+        "reloaded"
+    }
+}
+
+/// Milliseconds to a tenth.
+pub fn ms(time: Option<Duration>) -> f64 {
+    let ms = time.unwrap_or_default().as_secs_f64() * 1000.0;
+    (ms * 10.0).round() / 10.0
+}
