@@ -277,3 +277,167 @@ fn failure(tried: String, path: &Path, cause: &io::Error) -> Error {
         _ => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of its own for one test, removed at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("cosmonaut-{}-{name}", process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(&path).expect("a folder for the test");
+            Folder(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let mut names: Vec<_> = fs::read_dir(&self.0)
+                .expect("the folder is there")
+                .map(|entry| {
+                    entry
+                        .expect("an entry")
+                        .file_name()
+                        .to_string_lossy()
+                        .into_owned()
+                })
+                .collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_is_made_and_replaced_with_its_mode() {
+        let folder = Folder::new("replace");
+        let target = folder.0.join("haproxy.cfg");
+        assert_eq!(replace(&target, b"one"), Ok(Installed::Renamed));
+        let mode = |path: &Path| fs::metadata(path).expect("the file").mode() & 0o7777;
+        assert_eq!(mode(&target), NEW_FILE_MODE);
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).expect("chmod");
+        assert_eq!(
+            replace_with(&target, b"two", Durability::Kernel),
+            Ok(Installed::Renamed)
+        );
+        assert_eq!(
+            (fs::read(&target).expect("the file"), mode(&target)),
+            (b"two".to_vec(), 0o640)
+        );
+        assert_eq!(folder.names(), ["haproxy.cfg"]);
+    }
+
+    #[test]
+    fn a_staged_file_is_hidden_and_goes_away_unless_installed() {
+        let folder = Folder::new("staged");
+        let target = folder.0.join("haproxy.cfg");
+        fs::write(&target, "old").expect("the old file");
+        let staged = stage(&target, b"new").expect("staged");
+        let name = staged
+            .path()
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        assert!(
+            name.starts_with(".haproxy.cfg.") && name.ends_with(".tmp"),
+            "{name}"
+        );
+        assert_eq!(fs::read(staged.path()).expect("staged"), b"new");
+        drop(staged);
+        assert_eq!(folder.names(), ["haproxy.cfg"]);
+        assert_eq!(fs::read(&target).expect("the old file"), b"old");
+    }
+
+    #[test]
+    fn the_owner_is_kept_and_a_link_stays_a_link() {
+        let folder = Folder::new("owner");
+        let target = folder.0.join("real.cfg");
+        fs::write(&target, "old").expect("the old file");
+        let ours = fs::metadata(&target).expect("the file").uid();
+        let owner = if ours == 0 { 99 } else { ours };
+        std::os::unix::fs::chown(&target, Some(owner), Some(owner).filter(|_| ours == 0))
+            .expect("chown");
+        let link = folder.0.join("link.cfg");
+        std::os::unix::fs::symlink("real.cfg", &link).expect("a link");
+        replace(&link, b"new").expect("replaced");
+        assert!(fs::symlink_metadata(&link).expect("the link").is_symlink());
+        assert_eq!(fs::read(&target).expect("the file"), b"new");
+        assert_eq!(fs::metadata(&target).expect("the file").uid(), owner);
+        let dangling = folder.0.join("dangling.cfg");
+        std::os::unix::fs::symlink("made.cfg", &dangling).expect("a link");
+        replace(&dangling, b"made").expect("made");
+        assert_eq!(
+            fs::read(folder.0.join("made.cfg")).expect("the file"),
+            b"made"
+        );
+    }
+
+    #[test]
+    fn every_error_names_the_path_and_the_mend() {
+        let folder = Folder::new("errors");
+        let file = folder.0.join("file");
+        fs::write(&file, "").expect("a file");
+        fs::create_dir(folder.0.join("dir")).expect("a folder");
+        for (target, hint) in [
+            (
+                folder.0.join("none/haproxy.cfg"),
+                "does not exist; create it",
+            ),
+            (file.join("haproxy.cfg"), "is a file, not a folder"),
+            (folder.0.join("dir"), "remove the folder"),
+            (PathBuf::from("/proc/haproxy.cfg"), ""),
+        ] {
+            let error = replace(&target, b"x").expect_err("it cannot be written");
+            assert!(
+                error.to_string().contains(&target.display().to_string()),
+                "{error}"
+            );
+            assert!(
+                error.hint_text().unwrap_or_default().contains(hint),
+                "{error:?}"
+            );
+        }
+        assert_eq!(folder.names(), ["dir", "file"]);
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_replaced_is_written_in_place() {
+        let folder = Folder::new("inplace");
+        let target = folder.0.join("haproxy.cfg");
+        fs::write(&target, "a longer old text").expect("the old file");
+        let staged = stage(&target, b"new").expect("staged");
+        staged.write_in_place().expect("written");
+        drop(staged);
+        assert_eq!(fs::read(&target).expect("the file"), b"new");
+        assert!(is_mount_point(&io::Error::from_raw_os_error(16)));
+    }
+
+    /// Readers see the old bytes or the new ones, never a part.
+    #[test]
+    fn readers_never_see_a_part() {
+        let folder = Folder::new("readers");
+        let target = folder.0.join("haproxy.cfg");
+        let whole = |n: usize| vec![b'a' + u8::try_from(n % 26).unwrap_or(0); 50_000];
+        replace_with(&target, &whole(0), Durability::Kernel).expect("replaced");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for n in 0..200 {
+                    replace_with(&target, &whole(n), Durability::Kernel).expect("replaced");
+                }
+            });
+            while !writer.is_finished() {
+                let bytes = fs::read(&target).expect("always there");
+                assert_eq!(bytes.len(), 50_000);
+                assert!(bytes.iter().all(|byte| Some(byte) == bytes.first()));
+            }
+        });
+    }
+}

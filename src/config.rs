@@ -678,3 +678,309 @@ fn quoted_word(line: &str, start: usize) -> (String, usize) {
     }
     (word, line.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = "\
+global
+    maxconn 5
+frontend http_in
+    bind :80
+    acl is_own path /own
+    use_backend static if static
+    # cosmonaut: rules
+    acl is_shop hdr(host),field(1,:) -i 'shop.example.com'
+    use_backend be_shop if is_shop
+    acl is_shop:1 hdr(host),field(1,:) -i -m end '.shop.example.com'
+    use_backend be_shop if is_shop:1
+    acl is_shop2 path '/shop2'
+    use_backend be_shop2 if is_shop2
+
+backend be_shop
+    balance roundrobin
+    server aaaaaaaaaaaa 10.0.0.1:80 check
+
+backend be_shop2
+    balance roundrobin
+    server bbbbbbbbbbbb 10.0.0.2:80 check
+";
+
+    const COSMOS: &str = "\
+global
+    daemon
+frontend http
+    bind :80
+    
+    acl api url_beg /api
+    use_backend api if api
+    
+    acl web hdr(host) -i web.example.com
+    use_backend web if web
+    
+
+# Define backends
+
+backend api
+    server aaaaaaaaaaaa 10.0.0.1:80 check 
+    
+backend web
+    server bbbbbbbbbbbb 10.0.0.2:80 check 
+    
+";
+
+    #[test]
+    fn words_are_split_as_haproxy_does() {
+        let cases: &[(&str, &[&str])] = &[
+            ("", &[]),
+            ("   # comment", &[]),
+            ("a b\tc # d", &["a", "b", "c"]),
+            ("a#b c", &["a"]),
+            ("a\\#b c", &["a#b", "c"]),
+            ("'a b' \"c d\"e'f g'", &["a b", "c def g"]),
+            ("'a\\n#\"' b", &["a\\n#\"", "b"]),
+            ("\"a\\\"b\\n\" c", &["a\"b\\n", "c"]),
+            ("a\\ b \\x41\\n \\q \\", &["a b", "A\n", "\\q", "\\"]),
+            ("'' b", &["", "b"]),
+            ("'open b", &["open b"]),
+            ("é\\xzz 'ü'", &["é\\xzz", "ü"]),
+            ("a\r", &["a"]),
+        ];
+        for (line, expected) in cases {
+            let mut words = Vec::new();
+            split_words(line, &mut words);
+            assert_eq!(words, *expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn nasty_bytes_never_panic() {
+        let nasty = [
+            "'",
+            "\"",
+            "\\",
+            "\\x",
+            "#",
+            "é",
+            " ",
+            "\n",
+            "\r",
+            "\0",
+            "global",
+            "backend a",
+            ".if",
+            "\t",
+        ];
+        for a in nasty {
+            for b in nasty {
+                for c in nasty {
+                    for d in nasty {
+                        let text = [a, b, c, d].concat();
+                        let config = Config::parse(&text);
+                        let all: usize = config.sections().map(|s| s.text().len()).sum();
+                        assert!(all <= text.len());
+                        let _ = (config.services(), server_changes(&config, &config));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn services_are_found_in_both_forms_and_the_operators_own_are_not() {
+        assert_eq!(Config::parse(OURS).services(), ["shop", "shop2"]);
+        assert_eq!(Config::parse(COSMOS).services(), ["api", "web"]);
+    }
+
+    #[test]
+    fn a_service_is_cut_out_with_all_its_lines() {
+        let config = Config::parse(OURS);
+        let without = config.without_service("shop").expect("it is routed");
+        let expected = "\
+global
+    maxconn 5
+frontend http_in
+    bind :80
+    acl is_own path /own
+    use_backend static if static
+    # cosmonaut: rules
+    acl is_shop2 path '/shop2'
+    use_backend be_shop2 if is_shop2
+
+backend be_shop2
+    balance roundrobin
+    server bbbbbbbbbbbb 10.0.0.2:80 check
+";
+        assert_eq!(without, expected);
+        assert_eq!(config.without_service("own"), None);
+        assert_eq!(config.without_service("static"), None);
+        let without = Config::parse(COSMOS)
+            .without_service("web")
+            .expect("it is routed");
+        assert_eq!(Config::parse(&without).services(), ["api"]);
+        assert!(!without.contains("web"), "{without}");
+    }
+
+    #[test]
+    fn a_service_is_put_back_as_it_was() {
+        for (text, service, from, to) in [
+            (OURS, "shop", "10.0.0.1", "10.9.9.9"),
+            (OURS, "shop2", "/shop2", "/old"),
+            (COSMOS, "web", "web.example.com", "old.example.com"),
+            (COSMOS, "api", "10.0.0.1:80 check", "10.0.0.1:81 check"),
+        ] {
+            let older = text.replace(from, to);
+            let put_back = Config::parse(text)
+                .with_service_of(service, &Config::parse(&older))
+                .expect("both route it");
+            let words = |text: &str| -> Vec<Vec<String>> {
+                let config = Config::parse(text);
+                let words = |line: Line<'_>| line.words.iter().map(|w| w.to_string()).collect();
+                config.lines().map(words).collect()
+            };
+            let mut sorted = [words(&put_back), words(&older)];
+            sorted.iter_mut().for_each(|lines| lines.sort());
+            assert_eq!(sorted[0], sorted[1], "{service}");
+            assert!(put_back.ends_with('\n'));
+        }
+        let none = Config::parse("global\n");
+        assert_eq!(Config::parse(OURS).with_service_of("shop", &none), None);
+    }
+
+    #[test]
+    fn the_fingerprint_comes_last_and_comes_off_again() {
+        assert_eq!(fingerprint(""), "cbf29ce484222325");
+        assert_eq!(fingerprint("a"), "af63dc4c8601ec8c");
+        let whole = with_fingerprint("global\n    maxconn 5");
+        let print = fingerprint("global\n    maxconn 5\n");
+        assert_eq!(
+            whole,
+            format!("global\n    maxconn 5\nglobal\n    description cosmonaut:{print}\n")
+        );
+        assert_eq!(
+            split_fingerprint(&whole),
+            ("global\n    maxconn 5\n", Some(print.as_str()))
+        );
+        for plain in ["", "global\n", "global\n    description cosmonaut:xyz\n"] {
+            assert_eq!(split_fingerprint(plain), (plain, None));
+        }
+    }
+
+    /// What changed, as `+server`, `-server`, `~server` per backend.
+    fn changes(old: &str, new: &str) -> Option<String> {
+        let (old, new) = (with_fingerprint(old), with_fingerprint(new));
+        let (old, new) = (Config::parse(&old), Config::parse(&new));
+        let changes = server_changes(&old, &new)?;
+        let mut words = Vec::new();
+        for change in changes {
+            words.push(change.backend.to_owned());
+            words.extend(change.added.iter().map(|s| format!("+{}", s.name)));
+            words.extend(change.removed.iter().map(|s| format!("-{}", s.name)));
+            words.extend(
+                change
+                    .changed
+                    .iter()
+                    .map(|(_, s)| format!("~{} {}", s.name, s.address)),
+            );
+        }
+        Some(words.join(" "))
+    }
+
+    #[test]
+    fn changes_of_servers_alone_are_told_from_all_others() {
+        let cases: &[(&str, &str, Option<&str>)] = &[
+            ("", "", Some("")),
+            ("# cosmonaut: rules", "# another comment", Some("")),
+            (
+                "    server aaaaaaaaaaaa",
+                "    server cccccccccccc 10.0.0.3:80\n    server aaaaaaaaaaaa",
+                Some("be_shop +cccccccccccc"),
+            ),
+            (
+                "    server aaaaaaaaaaaa 10.0.0.1:80 check\n",
+                "",
+                Some("be_shop -aaaaaaaaaaaa"),
+            ),
+            (
+                "10.0.0.2:80",
+                "10.0.0.9:80",
+                Some("be_shop2 ~bbbbbbbbbbbb 10.0.0.9:80"),
+            ),
+            (
+                "10.0.0.2:80 check",
+                "10.0.0.2:80",
+                Some("be_shop2 ~bbbbbbbbbbbb 10.0.0.2:80"),
+            ),
+            (
+                "server aaaaaaaaaaaa",
+                "server dddddddddddd",
+                Some("be_shop +dddddddddddd -aaaaaaaaaaaa"),
+            ),
+            (
+                "    server aaaaaaaaaaaa",
+                "    server bbbbbbbbbbbb 10.0.0.1:80\n    server bbbbbbbbbbbb 10.0.0.2:80\n    server aaaaaaaaaaaa",
+                None,
+            ),
+            ("maxconn 5", "maxconn 6", None),
+            ("shop.example.com", "shop.example.org", None),
+            ("balance roundrobin", "balance leastconn", None),
+            (
+                "10.0.0.1:80 check\n",
+                "10.0.0.1:80 check\n    option redispatch\n",
+                None,
+            ),
+            ("backend be_shop2", "backend be_shop3", None),
+            (
+                "backend be_shop2\n",
+                "backend be_x\nbackend be_shop2\n",
+                None,
+            ),
+        ];
+        for (from, to, expected) in cases {
+            let new = OURS.replacen(from, to, 1);
+            assert_eq!(
+                changes(OURS, &new).as_deref(),
+                *expected,
+                "{from:?} -> {to:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn server_options_are_found_by_name() {
+        let config = Config::parse("backend b\n server s 10.0.0.1:80 check cookie s weight 5\n");
+        let server = config
+            .backends()
+            .next()
+            .and_then(|b| b.servers().next())
+            .expect("a server");
+        assert_eq!(
+            (server.option("cookie"), server.option("weight")),
+            (Some("s"), Some("5"))
+        );
+        assert_eq!((server.option("inter"), server.option("5")), (None, None));
+    }
+
+    /// Linear in the size of the text: a thousand services and one service of a thousand.
+    #[test]
+    fn large_configs_are_read_in_one_go() {
+        let mut text = String::from("frontend f\n");
+        for n in 0..1_000 {
+            text += &format!(" acl s{n} path /{n}\n use_backend s{n} if s{n}\n");
+        }
+        for n in 0..1_000 {
+            text += &format!("backend s{n}\n server a{n} 10.0.0.1:80\n");
+        }
+        for n in 0..1_000 {
+            text += &format!(" server b{n} 10.0.0.1:80\n");
+        }
+        let config = Config::parse(&text);
+        assert_eq!(config.services().len(), 1_000);
+        assert_eq!(config.backends().flat_map(|b| b.servers()).count(), 2_000);
+        let without = config.without_service("s500").expect("it is routed");
+        let other = Config::parse(&without);
+        assert_eq!(other.services().len(), 999);
+        assert_eq!(server_changes(&config, &other), None);
+    }
+}

@@ -19,6 +19,8 @@ pub enum Kind {
     TimedOut,
     /// The other side refused for want of rights.
     Denied,
+    /// The user's own words cannot be meant: a wrong option or variable.
+    Usage,
 }
 
 /// One failure: what was tried (with the path or address), the cause, and the mend if we can guess it.

@@ -57,8 +57,8 @@ impl Change {
             }
             What::Leaving { signal } => self.signal = Some((signal, at)),
             // Docker disconnects the networks of a dead container; asking about it would block for 50 ms.
-            What::Changed | What::Network if self.gone.is_some() => {}
-            What::Changed => self.look = true,
+            What::Changed | What::Renamed | What::Network if self.gone.is_some() => {}
+            What::Changed | What::Renamed => self.look = true,
             What::Network => self.network = true,
             What::Missed => {}
         }
@@ -76,6 +76,8 @@ pub struct News {
     pub look: bool,
     /// The operator asked for a look (SIGHUP).
     pub asked: bool,
+    /// The operator wants what a rollback holds to end (SIGHUP).
+    pub resume: bool,
     /// Weave's router knows more addresses.
     pub addresses: bool,
     /// How many events were merged, and the first one's kind and container, for the log.
@@ -161,6 +163,7 @@ impl Inbox {
         self.put(|news| {
             news.look = true;
             news.asked = true;
+            news.resume = true;
         });
     }
 
@@ -273,6 +276,7 @@ fn cause(event: &Event) -> String {
         What::Gone => "die",
         What::Leaving { .. } => "kill",
         What::Changed => "change",
+        What::Renamed => "rename",
         What::Network => "network",
         What::Missed => return "events were missed".to_owned(),
     };

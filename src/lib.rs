@@ -64,7 +64,7 @@ use std::time::Duration;
 
 use address::router::Router;
 use address::{router, weave};
-use cli::{Action, Command, Options, WeaveUse};
+use cli::{Action, Command, OnOutage, Options, WeaveUse};
 use docker::{Docker, endpoint};
 use error::{Error, Result};
 use haproxy::Haproxy;
@@ -76,6 +76,7 @@ use overlay::{Asker, Overlay};
 use registry::Registry;
 use registry::cosmos::{self, Cosmos};
 use registry::embedded::Embedded;
+use registry::ladder::Ladder;
 use registry::store::Store;
 use registry::template::Base;
 use report::book::{Book, Subject};
@@ -87,6 +88,8 @@ use sync::{Look, Syncer};
 
 /// Exit code of a failure: nothing was broken, the running config stands.
 const FAILED: u8 = 1;
+/// For how long Cosmos may fail before the built-in registry takes over, with `--on-outage built-in`.
+const COSMOS_OUTAGE: Duration = Duration::from_secs(30);
 /// Exit code of a wrong command line.
 const USAGE: u8 = 2;
 /// Exit code of a plan that would change something.
@@ -110,7 +113,11 @@ impl From<Error> for Failure {
         Failure {
             message: error.to_string(),
             hint: error.hint_text().map(str::to_owned),
-            exit_code: FAILED,
+            exit_code: if error.is(error::Kind::Usage) {
+                USAGE
+            } else {
+                FAILED
+            },
         }
     }
 }
@@ -161,8 +168,12 @@ fn act(action: &Action, options: &Options) -> Result<u8> {
 
 fn sync_once(options: &Options) -> Result<()> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
-    let mut syncer = Syncer::new(parts(options, Box::new(sleep))?);
-    let ended = syncer.pass(&News::default(), Look::Afresh, "sync");
+    let mut syncer = Syncer::new(parts(options, impatient())?);
+    let asked = News {
+        asked: true,
+        ..News::default()
+    };
+    let ended = syncer.pass(&asked, Look::Afresh, "sync");
     if options.metrics_file.is_some() {
         let mut book = Book::new(subject(options, &state_dir));
         book.passed(syncer.record(), None);
@@ -170,6 +181,10 @@ fn sync_once(options: &Options) -> Result<()> {
     }
     match ended? {
         Ended::Applied => print(&format!("{}\n", syncer.record().changes)),
+        Ended::NotRunning => {
+            syncer.record().log_not_running("");
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
@@ -177,11 +192,7 @@ fn sync_once(options: &Options) -> Result<()> {
 fn show_explanation(options: &Options, container: Option<&str>, json: bool) -> Result<()> {
     let mut syncer = Syncer::new(looking(
         options,
-        registry(
-            options,
-            Store::read_only(&options.state_dir),
-            Box::new(sleep),
-        )?,
+        registry(options, Store::read_only(&options.state_dir), impatient())?,
     )?);
     let survey = syncer.survey()?;
     let interest = interest(options);
@@ -210,7 +221,7 @@ fn show_plan(options: &Options, ask: bool) -> Result<u8> {
     let registry = if stand_in {
         Box::new(built_in(options, store)?)
     } else {
-        registry(options, store, Box::new(sleep))?
+        registry(options, store, impatient())?
     };
     let mut syncer = Syncer::new(looking(options, registry)?);
     syncer.survey()?;
@@ -261,10 +272,11 @@ fn show_history(options: &Options) -> Result<()> {
 }
 
 fn roll_back(options: &Options, number: Option<u32>) -> Result<()> {
-    let mut syncer = Syncer::new(parts(options, Box::new(sleep))?);
+    let mut syncer = Syncer::new(parts(options, impatient())?);
     let (entry, ended) = syncer.roll_back(number)?;
     let how = match ended {
         Ended::Applied => "HAProxy took",
+        Ended::NotRunning => "HAProxy does not run and will start with",
         _ => "HAProxy runs",
     };
     print(&format!(
@@ -299,10 +311,16 @@ fn wake(pid: u32) -> std::result::Result<(), String> {
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).map_err(|e| e.to_string())
 }
 
-/// How a command that ends by itself waits between two tries of a registry.
-fn sleep(time: Duration) -> bool {
-    std::thread::sleep(time);
-    true
+/// How a command that ends by itself waits for a Cosmos that fails.
+fn impatient() -> Patience {
+    Patience {
+        pause: Box::new(|time| {
+            std::thread::sleep(time);
+            true
+        }),
+        // What must end cannot wait: the tries within one question were the wait.
+        take_over: Duration::ZERO,
+    }
 }
 
 fn watch_on(options: &Options) -> Result<()> {
@@ -311,7 +329,11 @@ fn watch_on(options: &Options) -> Result<()> {
         .map_err(|error| error.hint("only one watch may run with one --state-dir"))?;
     let inbox = Inbox::default();
     let waiting = inbox.clone();
-    let parts = parts(options, Box::new(move |time| waiting.pause(time)))?;
+    let patience = Patience {
+        pause: Box::new(move |time| waiting.pause(time)),
+        take_over: COSMOS_OUTAGE,
+    };
+    let parts = parts(options, patience)?;
     let events = docker(options)?;
     let interest = parts.interest.clone();
     let schedule = schedule::Schedule::new(options.settle, options.settle_max, options.resync);
@@ -339,10 +361,18 @@ fn interest(options: &Options) -> Interest {
     }
 }
 
-/// Builds what a pass joins from what the user asked for. `pause` is how a registry waits between two tries.
-fn parts(options: &Options, pause: cosmos::Pause) -> Result<sync::Parts> {
+/// How a registry waits for a Cosmos that fails.
+struct Patience {
+    /// The wait between two tries.
+    pause: cosmos::Pause,
+    /// For how long it may fail before the built-in registry takes over, with `--on-outage built-in`.
+    take_over: Duration,
+}
+
+/// Builds what a pass joins from what the user asked for.
+fn parts(options: &Options, patience: Patience) -> Result<sync::Parts> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
-    let registry = registry(options, Store::new(&state_dir), pause)?;
+    let registry = registry(options, Store::new(&state_dir), patience)?;
     joined(options, state_dir.clone(), &state_dir, registry)
 }
 
@@ -398,17 +428,24 @@ fn overlay(options: &Options, state_dir: &Path) -> Result<Option<Overlay>> {
     Ok(Some(Overlay::new(mode, asker)))
 }
 
-fn registry(options: &Options, store: Store, pause: cosmos::Pause) -> Result<Box<dyn Registry>> {
-    if let Some(url) = &options.cosmos_url {
-        let settings = cosmos::Settings {
-            headers: options.cosmos_headers.0.clone(),
-            ca: options.cosmos_ca.clone(),
-            trust: options.trust_cosmos,
-            ..cosmos::Settings::new(url)
-        };
-        return Ok(Box::new(Cosmos::new(&settings, pause)?));
-    }
-    Ok(Box::new(built_in(options, store)?))
+/// The registry that the options name; `patience` is how the built-in one takes over from Cosmos.
+fn registry(options: &Options, store: Store, patience: Patience) -> Result<Box<dyn Registry>> {
+    let Some(url) = &options.cosmos_url else {
+        return Ok(Box::new(built_in(options, store)?));
+    };
+    let settings = cosmos::Settings {
+        headers: options.cosmos_headers.0.clone(),
+        ca: options.cosmos_ca.clone(),
+        trust: options.trust_cosmos,
+        ..cosmos::Settings::new(url)
+    };
+    let cosmos = Cosmos::new(&settings, patience.pause)?;
+    Ok(Box::new(match options.on_outage {
+        OnOutage::Hold => Ladder::holding(cosmos),
+        OnOutage::BuiltIn => {
+            Ladder::falling_back(cosmos, built_in(options, store)?, patience.take_over)
+        }
+    }))
 }
 
 fn built_in(options: &Options, store: Store) -> Result<Embedded> {

@@ -1,9 +1,9 @@
 //! When the next pass is due: at once for a lone change, collected in a burst, again after a failure,
 //! and now and then without any cause. Pure; the clock is an argument.
 //!
-//! The first change after a calm time is acted on at once. Changes that come within `settle_max` of a
-//! pass that changed something belong to a burst: they wait until none has come for a quiet time, and
-//! never longer than `settle_max`. The quiet time starts at `settle` and doubles with each pass of the
+//! The first change after a calm time is acted on at once. Changes that come soon after a pass that
+//! events caused and that changed something belong to a burst: they wait until none has come for a quiet
+//! time, and never longer than `settle_max`. The quiet time starts at `settle` and doubles with each pass of the
 //! burst up to a quarter of `settle_max`: containers that start 150 ms apart would otherwise cost a
 //! reload each, and the end of a burst is still served within a quarter of a second.
 
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait between two tries.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A burst is over when nothing has come for this many times `settle`, at most `settle_max`.
+const CALM_SETTLES: u32 = 3;
 /// The quiet time of a burst grows up to `settle_max` divided by this.
 const QUIET_SHARE: u32 = 4;
 
@@ -68,7 +70,7 @@ pub struct Schedule {
     settle: Duration,
     settle_max: Duration,
     resync: Option<Duration>,
-    /// End of the last pass that changed something, and how many did so in one burst.
+    /// End of the last pass that events caused and that changed something, and how many did so in one burst.
     burst: Option<(Instant, u32)>,
     retry: Option<(Instant, Duration)>,
     recheck: Option<Instant>,
@@ -115,13 +117,12 @@ impl Schedule {
         }
     }
 
-    /// Notes the end of a pass.
-    pub fn passed(&mut self, ended: Ended, now: Instant) {
-        if ended != Ended::Unchanged {
+    /// Notes the end of a pass, and since when the changes had waited that it was about: `None` for one
+    /// that no event caused, which is no part of a burst.
+    pub fn passed(&mut self, ended: Ended, waited: Option<Waiting>, now: Instant) {
+        if let (true, Some(waited)) = (ended != Ended::Unchanged, waited) {
             let passes = match self.burst {
-                Some((last, passes)) if now < last + self.settle_max + self.settle_max => {
-                    passes + 1
-                }
+                Some((last, passes)) if waited.first < last + self.calm() => passes + 1,
                 _ => 1,
             };
             self.burst = Some((now, passes));
@@ -158,11 +159,15 @@ impl Schedule {
         Some(self.looked? + self.resync?)
     }
 
+    fn calm(&self) -> Duration {
+        (self.settle * CALM_SETTLES).min(self.settle_max)
+    }
+
     fn change_due(&self, waiting: Waiting) -> Instant {
         let Some((last, passes)) = self.burst else {
             return waiting.first;
         };
-        if waiting.first >= last + self.settle_max {
+        if waiting.first >= last + self.calm() {
             return waiting.first;
         }
         let widest = (self.settle_max / QUIET_SHARE).max(self.settle);
@@ -219,7 +224,7 @@ mod tests {
                     begun.push(now);
                     taken += here.len();
                     now += pass;
-                    schedule.passed(Ended::Changed, start + ms(now));
+                    schedule.passed(Ended::Changed, waiting, start + ms(now));
                 }
                 Step::Gather(_) | Step::Idle(_) => now += 1,
             }
@@ -230,7 +235,7 @@ mod tests {
     #[test]
     fn a_lone_change_is_acted_on_at_once() {
         assert_eq!(play(&[5], 3), [5]);
-        assert_eq!(play(&[5, 3000, 6000], 3), [5, 3000, 6000]);
+        assert_eq!(play(&[5, 350, 700], 3), [5, 350, 700]);
     }
 
     #[test]
@@ -264,7 +269,7 @@ mod tests {
         let mut now = start;
         let mut waits = Vec::new();
         for _ in 0..8 {
-            schedule.passed(Ended::Failed, now);
+            schedule.passed(Ended::Failed, None, now);
             let Step::Idle(Some(at)) = schedule.step(None, now) else {
                 panic!("a retry is due later")
             };
@@ -273,14 +278,14 @@ mod tests {
             now = at;
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        schedule.passed(Ended::Unchanged, now);
+        schedule.passed(Ended::Unchanged, None, now);
         assert_eq!(schedule.step(None, now), Step::Idle(None));
     }
 
     #[test]
     fn a_change_does_not_wait_for_the_retry() {
         let (mut schedule, start) = schedule();
-        schedule.passed(Ended::Failed, start);
+        schedule.passed(Ended::Failed, waiting(start, 0, 0), start);
         assert_eq!(
             schedule.step(waiting(start, 10, 10), start + ms(10)),
             Step::Gather(start + ms(110))
@@ -306,7 +311,7 @@ mod tests {
             schedule.step(None, start + ms(1000)),
             Step::Pass(Due::Recheck)
         );
-        schedule.passed(Ended::Unchanged, start + ms(1001));
+        schedule.passed(Ended::Unchanged, None, start + ms(1001));
         assert_eq!(
             schedule.step(None, start + ms(60_000)),
             Step::Pass(Due::Resync)
@@ -316,7 +321,7 @@ mod tests {
     #[test]
     fn an_unchanged_pass_does_not_make_a_burst() {
         let (mut schedule, start) = schedule();
-        schedule.passed(Ended::Unchanged, start);
+        schedule.passed(Ended::Unchanged, waiting(start, 0, 0), start);
         assert_eq!(
             schedule.step(waiting(start, 1, 1), start + ms(1)),
             Step::Pass(Due::Change)

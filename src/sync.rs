@@ -21,9 +21,9 @@ use crate::inbox::News;
 use crate::inventory::{Interest, Inventory};
 use crate::lock;
 use crate::overlay::Overlay;
-use crate::registry::{self, Payload, Registry, Running};
+use crate::registry::{self, Payload, Registry, Running, Standing};
 use crate::report::history::{self, Entry, History, Hold};
-use crate::report::record::{Answers, Counts, Ended, Record, Stage};
+use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::service::{self, Finding, Monitored, Selection};
 
 /// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
@@ -148,7 +148,16 @@ impl Syncer {
             .next_due()
             .into_iter()
             .chain(self.list_again)
+            .chain(self.registry_due())
             .min()
+    }
+
+    /// When a registry whose answer was a makeshift is worth asking again.
+    fn registry_due(&self) -> Option<Instant> {
+        match self.registry.standing() {
+            Standing::BuiltIn { next_try, .. } => Some(next_try),
+            Standing::Fresh | Standing::Held { .. } => None,
+        }
     }
 
     /// Weave's side, if it is looked at.
@@ -184,24 +193,27 @@ impl Syncer {
         self.said.say(&self.selection);
         record.look = Some(started.elapsed());
         record.counts = Some(self.counts());
-        if self.held(news.asked)? {
+        if self.held(news.resume)? {
             return Ok(Ended::Held);
         }
 
         record.stage = Stage::Ask;
         let looked = Instant::now();
         let request = request_digest(&payload);
-        let asked_for = news.asked || (look != Look::Changes && !self.registry.is_remote());
+        // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
+        let asked_for = news.asked
+            || (look != Look::Changes && !self.registry.is_remote())
+            || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
             return Ok(Ended::Unchanged);
         }
         let text = self.registry.config(&payload)?;
         record.ask = Some(looked.elapsed());
-        record.answers = Some(if self.registry.stands_in() {
-            Answers::BuiltIn
-        } else {
-            Answers::Fresh
+        record.answers = Some(match self.registry.standing() {
+            Standing::Fresh => Answers::Fresh,
+            Standing::Held { .. } => Answers::Held,
+            Standing::BuiltIn { .. } => Answers::BuiltIn,
         });
         let ended = self.apply(&text, &request, record)?;
         if ended == Ended::Applied
@@ -212,10 +224,10 @@ impl Syncer {
         Ok(ended)
     }
 
-    /// Gives HAProxy an earlier config and holds it until [`Syncer::resume`]; passes change nothing till then.
+    /// Gives HAProxy an earlier config and holds it: passes change nothing until the hold ends.
     ///
     /// # Errors
-    /// When HAProxy does not take it. Nothing is held then, unless HAProxy does not run.
+    /// When HAProxy does not take it. Nothing new is held then.
     pub fn roll_back(&mut self, wanted: Option<u32>) -> Result<(Entry, Ended)> {
         let _lock = self.lock()?;
         let entries = self.history.entries()?;
@@ -231,7 +243,6 @@ impl Syncer {
         let ended = self.apply(config, &request, &mut record);
         match ended {
             Ok(ended) => Ok((entry.clone(), ended)),
-            Err(error) if error.is(Kind::Unreachable) => Err(error),
             Err(error) => {
                 match &earlier {
                     Some(hold) => self.history.set_hold(hold)?,
@@ -252,12 +263,15 @@ impl Syncer {
                 record.applied = Some(how);
                 Ok(Ended::Applied)
             }
-            haproxy::Outcome::NotRunning(words) => Err(Error::new(
-                "the config is in its place, but HAProxy is not running",
-                words,
-            )
-            .kind(Kind::Unreachable)
-            .hint("start HAProxy; it takes the config then")),
+            haproxy::Outcome::NotRunning(words) => {
+                record.failure = Some(Failure {
+                    why: format!(
+                        "the config is in its place, but HAProxy is not running ({words})"
+                    ),
+                    hint: None,
+                });
+                Ok(Ended::NotRunning)
+            }
             haproxy::Outcome::Refused(words) => {
                 record.stage = Stage::Check;
                 Err(Error::new(
@@ -278,13 +292,13 @@ impl Syncer {
         })
     }
 
-    /// Whether a rollback holds the config. The operator's wish to look (SIGHUP) ends it.
-    fn held(&mut self, asked: bool) -> Result<bool> {
+    /// Whether a rollback holds the config. SIGHUP ends it.
+    fn held(&mut self, resume: bool) -> Result<bool> {
         let Some(hold) = self.history.hold() else {
             self.hold_said = false;
             return Ok(false);
         };
-        if asked {
+        if resume {
             self.history.end_hold()?;
             log::info!("the rollback is over: the containers count again");
             return Ok(false);

@@ -524,3 +524,113 @@ impl Write for Timed {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn tcp(host: &str, port: u16) -> Address {
+        Address::Tcp {
+            host: host.to_owned(),
+            port,
+            tls: None,
+        }
+    }
+
+    #[test]
+    fn a_dead_tcp_peer_is_found_within_a_minute() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let mut connection = connect(&tcp("127.0.0.1", port), LIMIT).expect("a connection");
+        let socket = &connection.timed().socket;
+        assert!(sockopt::socket_keepalive(socket).expect("an option"));
+        let idle = sockopt::tcp_keepidle(socket).expect("an option");
+        let interval = sockopt::tcp_keepintvl(socket).expect("an option");
+        let count = sockopt::tcp_keepcnt(socket).expect("an option");
+        assert_eq!(idle + interval * count, Duration::from_secs(60));
+        let sent = sockopt::tcp_user_timeout(socket).expect("an option");
+        assert_eq!(sent, 30_000);
+        assert!(sockopt::tcp_nodelay(socket).expect("an option"));
+    }
+
+    #[test]
+    fn all_addresses_of_a_name_are_tried() {
+        // localhost is ::1 first where there is IPv6, and nobody listens there.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        connect(&tcp("localhost", port), LIMIT).expect("the second address");
+        drop(listener);
+        let error = connect(&tcp("localhost", port), LIMIT).expect_err("nobody listens");
+        let said = error.to_string();
+        assert!(error.is(Kind::Unreachable), "{said}");
+        assert!(
+            said.contains(&format!("tcp://localhost:{port}: connection refused (at ")),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_name_without_an_address_is_named() {
+        let error = connect(&tcp("no-such-host.invalid", 1), LIMIT).expect_err("no address");
+        let said = error.to_string();
+        assert!(
+            said.starts_with("cannot connect to tcp://no-such-host.invalid:1: "),
+            "{said}"
+        );
+        assert!(error.is(Kind::Unreachable), "{error:?}");
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_an_error() {
+        let address = Address::Unix(format!("/{}", "x".repeat(200)).into());
+        assert!(connect(&address, LIMIT).is_err());
+    }
+
+    #[test]
+    fn reads_and_writes_end_at_the_deadline_and_not_without_one() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let mut timed = Timed::new(Socket::Unix(ours));
+        timed.deadline = Some(Instant::now() + Duration::from_millis(30));
+        let error = timed.read(&mut [0; 8]).expect_err("nothing comes");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        timed.deadline = Some(Instant::now() + Duration::from_millis(30));
+        let error = loop {
+            if let Err(error) = timed.write(&[0; 65_536]) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // Without a deadline the timeout is taken off the socket again.
+        timed.deadline = None;
+        let mut theirs = theirs;
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(60));
+            theirs.write_all(b"late").expect("written");
+            theirs
+        });
+        assert_eq!(timed.read(&mut [0; 8]).expect("it comes"), 4);
+        drop(writer.join().expect("the writer"));
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn without_tls_that_is_said() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let address = Address::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port,
+            tls: Some(Tls {
+                ca: None,
+                identity: None,
+                verify: true,
+            }),
+        };
+        let error = connect(&address, LIMIT).expect_err("no TLS");
+        assert!(error.to_string().contains("built without TLS"), "{error}");
+    }
+}

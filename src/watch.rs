@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::docker::events::What;
 use crate::docker::{Docker, EventStream};
 use crate::error::{Error, Result};
 use crate::inbox::{Connected, Inbox, News};
@@ -62,6 +63,7 @@ pub fn run(
             Step::Idle(until) => inbox.wait(until.map(earlier).or(ask_due)),
             Step::Gather(until) => inbox.gather(earlier(until)),
             Step::Pass(due) => {
+                let waiting = inbox.waiting();
                 let mut news = inbox.take();
                 if let Some(connected) = news.connected.take() {
                     syncer.use_api(&connected.api);
@@ -78,7 +80,7 @@ pub fn run(
                 if !syncer.look_owed() && (news.look || due == Due::Resync) {
                     schedule.looked(now);
                 }
-                schedule.passed(ended, now);
+                schedule.passed(ended, waiting.filter(|_| news.events > 0), now);
                 if let Some(at) = syncer.next_due() {
                     schedule.recheck(at);
                 }
@@ -134,6 +136,10 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due) -> Ended {
         Ok(record::Ended::Applied) => {
             record.log_applied();
             Ended::Changed
+        }
+        Ok(record::Ended::NotRunning) => {
+            record.log_not_running("; it is looked for again");
+            Ended::Failed
         }
         Ok(_) => Ended::Unchanged,
         Err(_) => {
@@ -273,7 +279,8 @@ impl Follower {
             match stream.next() {
                 Ok(Some(event)) => {
                     self.newest = self.newest.max(Some(event.time_nano));
-                    if self.interest.in_name(&event.name) {
+                    // A new name says nothing about who it was: it may be one of ours that left.
+                    if event.what == What::Renamed || self.interest.in_name(&event.name) {
                         self.inbox.event(event);
                     }
                 }

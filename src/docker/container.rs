@@ -191,10 +191,6 @@ impl<'de> Deserialize<'de> for Rows {
                 }
                 Ok(Rows(rows))
             }
-
-            fn visit_unit<E>(self) -> Result<Rows, E> {
-                Ok(Rows(Vec::new()))
-            }
         }
         deserializer.deserialize_any(Each)
     }

@@ -124,7 +124,9 @@ impl Wrong {
             },
             None => host.to_owned(),
         };
-        Error::new(format!("cannot use {origin} {shown}"), self.cause).hint(self.hint)
+        Error::new(format!("cannot use {origin} {shown}"), self.cause)
+            .hint(self.hint)
+            .kind(Kind::Usage)
     }
 }
 

@@ -54,7 +54,9 @@ pub enum What {
         /// The signal's number.
         signal: u8,
     },
-    /// Something about it changed: name, pause, health, limits, or (on Podman) a signal it does not name.
+    /// It got another name; the event's name is the new one.
+    Renamed,
+    /// Something about it changed: pause, health, limits, or (on Podman) a signal it does not name.
     Changed,
     /// It joined or left a network.
     Network,
@@ -173,7 +175,8 @@ pub fn event(line: &[u8]) -> Result<Option<Event>, NotAnEvent> {
                     Some(signal) => What::Leaving { signal },
                     None => What::Changed,
                 },
-                "rename" | "pause" | "unpause" | "update" | "restore" => What::Changed,
+                "rename" => What::Renamed,
+                "pause" | "unpause" | "update" | "restore" => What::Changed,
                 _ if action.starts_with("health_status") => What::Changed,
                 _ => return Ok(None),
             };
@@ -379,7 +382,7 @@ mod tests {
             ),
             (
                 r#"{"Type":"container","Action":"rename","Actor":{"ID":"a","Attributes":{"name":"new","oldName":"/old"}}}"#,
-                found(What::Changed, "a", "new"),
+                found(What::Renamed, "a", "new"),
             ),
             (
                 r#"{"Type":"container","Action":"\u0073tart","Actor":{"ID":"\u0061","Attributes":{"name":"\/w\"b"}}}"#,

@@ -12,6 +12,8 @@ pub mod events;
 mod fixture;
 mod refusal;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod text;
 mod version;
 mod wire;
@@ -29,17 +31,30 @@ pub use stream::EventStream;
 use version::Version;
 use wire::{Piece, Wire};
 
-/// To be connected. A daemon that is alive accepts at once; the kernel does it for it.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// To the first answer of a daemon that has not answered yet: dockerd opens its socket first and answers only when
-/// it has brought its containers up again (14 s for 31 of them).
-const FIRST_ANSWER_LIMIT: Duration = Duration::from_secs(60);
-/// For a list; 100 containers take 10 ms.
-const LIST_LIMIT: Duration = Duration::from_secs(15);
-/// For an inspect; one stuck container makes its own hang for ever and no other.
-const INSPECT_LIMIT: Duration = Duration::from_secs(5);
-/// A kept connection that has been idle for longer is not used again; daemons close theirs after 300 s, proxies sooner.
-const IDLE_MAX: Duration = Duration::from_secs(60);
+/// How long the daemon may take for each thing.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// To be connected. A daemon that is alive accepts at once; the kernel does it for it.
+    connect: Duration,
+    /// To the first answer of a daemon that has not answered yet: dockerd opens its socket first and answers only
+    /// when it has brought its containers up again (14 s for 31 of them).
+    first_answer: Duration,
+    /// For a list; 100 containers take 10 ms.
+    list: Duration,
+    /// For an inspect; one stuck container makes its own hang for ever and no other.
+    inspect: Duration,
+    /// A kept connection that has been idle for longer is not used again; daemons close theirs after 300 s,
+    /// proxies sooner.
+    idle: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(5),
+    first_answer: Duration::from_secs(60),
+    list: Duration::from_secs(15),
+    inspect: Duration::from_secs(5),
+    idle: Duration::from_secs(60),
+};
 
 /// Longest list, in bytes: about 80,000 containers.
 const LIST_BYTES_MAX: usize = 64 << 20;
@@ -52,6 +67,7 @@ const WORDS_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Docker {
     address: Address,
+    limits: Limits,
     /// What `DOCKER_API_VERSION` wants; nothing is negotiated then.
     pinned: Option<Version>,
     /// What was negotiated; forgotten when the daemon goes away, since another may come back.
@@ -79,6 +95,7 @@ impl Docker {
     pub fn new(address: Address, api_version: Option<String>) -> Docker {
         Docker {
             address,
+            limits: LIMITS,
             pinned: api_version.as_deref().and_then(Version::parse),
             negotiated: None,
             kept: None,
@@ -94,7 +111,9 @@ impl Docker {
     /// When nobody answers, or somebody else than Docker.
     pub fn ping(&mut self) -> Result<Ping> {
         self.negotiated = None;
-        let (head, body) = self.get(Ask::Ping, "/_ping", INSPECT_LIMIT, WORDS_BYTES_MAX)?;
+        // Asked after the stream broke, too: the daemon that closed it may be starting again.
+        let limit = self.limits.first_answer;
+        let (head, body) = self.get(Ask::Ping, "/_ping", limit, WORDS_BYTES_MAX)?;
         if !matches!(head.status, 200 | 403 | 404 | 405) {
             return Err(refusal::refused(Ask::Ping, &self.address, &head, &body));
         }
@@ -125,7 +144,7 @@ impl Docker {
     pub fn containers(&mut self) -> Result<Vec<Row>> {
         let ask = Ask::List;
         let (head, body) =
-            self.get_versioned(ask, "/containers/json", LIST_LIMIT, LIST_BYTES_MAX)?;
+            self.get_versioned(ask, "/containers/json", self.limits.list, LIST_BYTES_MAX)?;
         if head.status != 200 {
             return Err(refusal::refused(ask, &self.address, &head, &body));
         }
@@ -142,7 +161,8 @@ impl Docker {
         }
         let ask = Ask::Inspect(id);
         let path = format!("/containers/{}/json", percent_encoded(id));
-        let (head, body) = self.get_versioned(ask, &path, INSPECT_LIMIT, INSPECT_BYTES_MAX)?;
+        let (head, body) =
+            self.get_versioned(ask, &path, self.limits.inspect, INSPECT_BYTES_MAX)?;
         match head.status {
             200 => container::inspected(&body)
                 .map(Some)
@@ -170,7 +190,7 @@ impl Docker {
         let mut again = self.pinned.is_none();
         loop {
             let mut wire = self.connect()?;
-            wire.set_deadline(Some(Instant::now() + FIRST_ANSWER_LIMIT));
+            wire.set_deadline(Some(Instant::now() + self.limits.first_answer));
             let opened = wire
                 .send(&format!("/v{version}{path}"))
                 .and_then(|()| wire.next_piece());
@@ -245,7 +265,7 @@ impl Docker {
             let kept = self
                 .kept
                 .take()
-                .filter(|(_, idle)| idle.elapsed() <= IDLE_MAX);
+                .filter(|(_, idle)| idle.elapsed() <= self.limits.idle);
             let reused = kept.is_some();
             let mut wire = match kept {
                 Some((wire, _)) => wire,
@@ -254,7 +274,7 @@ impl Docker {
             let limit = if self.answered {
                 limit
             } else {
-                FIRST_ANSWER_LIMIT.max(limit)
+                self.limits.first_answer.max(limit)
             };
             wire.set_deadline(Some(Instant::now() + limit));
             match wire.send(path).and_then(|()| wire.answer(body_bytes_max)) {
@@ -273,7 +293,7 @@ impl Docker {
     }
 
     fn connect(&mut self) -> Result<Wire> {
-        match transport::connect(&self.address, CONNECT_LIMIT) {
+        match transport::connect(&self.address, self.limits.connect) {
             Ok(connection) => Ok(Wire::new(connection)),
             Err(error) => {
                 self.went_away();

@@ -104,6 +104,15 @@ pub(super) fn unanswered(ask: Ask, address: &Address, fault: &Fault) -> Error {
     {
         error = error.hint(mend);
     }
+    if let (Address::Ssh { user, host, .. }, Fault::Io(_)) = (address, fault) {
+        let user = user
+            .as_ref()
+            .map(|user| format!("{user}@"))
+            .unwrap_or_default();
+        error = error.hint(format!(
+            "does `ssh {user}{host} docker version` work for this user, without asking for anything?"
+        ));
+    }
     let kind = match fault {
         _ if fault.timed_out() => Kind::TimedOut,
         Fault::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => Kind::Denied,

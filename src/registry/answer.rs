@@ -439,6 +439,7 @@ fn backend_faults(
     missing: &mut Vec<String>,
 ) {
     let name = candidate.service_name.as_str();
+    let asked = candidate.cookie.as_deref().filter(|name| !name.is_empty());
     let mut wanted: BTreeMap<&str, &str> = BTreeMap::new();
     wanted.extend(running.into_iter().flatten());
     for instance in &candidate.containers {
@@ -460,7 +461,7 @@ fn backend_faults(
                     server.name, server.address, candidate.port
                 ));
             }
-            Some(_) if server.option("cookie").is_some() != candidate.cookie.is_some() => {
+            Some(_) if server.option("cookie").is_some() != asked.is_some() => {
                 missing.push(format!(
                     "server {} of {name} has the wrong cookie",
                     server.name
@@ -476,11 +477,11 @@ fn backend_faults(
         .lines()
         .find(|line| line.keyword() == "cookie")
         .map(|line| line.word(1));
-    if cookie != candidate.cookie.as_deref() {
+    if cookie != asked {
         missing.push(format!(
             "backend {name} has {} instead of {}",
             cookie_words(cookie),
-            cookie_words(candidate.cookie.as_deref())
+            cookie_words(asked)
         ));
     }
 }
@@ -651,4 +652,474 @@ fn wrong_order(payload: &Payload, routes: &Routes<'_>) -> Option<String> {
         outer.push(path);
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::expected::assert_file;
+    use crate::registry::template::Base;
+    use crate::registry::{embedded, template};
+
+    const PAYLOAD: &str = r#"{"table":"t",
+        "running":[{"serviceName":"web","id":"aaaaaaaaaaaa","ip":"10.0.0.1"},
+                   {"serviceName":"old","id":"eeeeeeeeeeee","ip":"10.0.0.9"}],
+        "candidates":[
+        {"serviceName":"web","port":80,"configMode":"host","predicate":"web.example.com www.example.com","cookie":"SID",
+         "containers":[{"id":"aaaaaaaaaaaa","ip":"10.0.0.1"},{"id":"bbbbbbbbbbbb","ip":"fd00::2"}]},
+        {"serviceName":"v2","port":8080,"configMode":"path","predicate":"api/v2",
+         "containers":[{"id":"cccccccccccc","ip":"10.0.0.3"}]},
+        {"serviceName":"api","port":8080,"configMode":"path","predicate":"api",
+         "containers":[{"id":"dddddddddddd","ip":"10.0.0.4"}]}]}"#;
+
+    const RIGHT: &str = "\
+global
+    daemon
+frontend http
+    bind :80
+    acl web hdr(host) -i web.example.com www.example.com
+    use_backend web if web
+    acl v2 url_beg /api/v2
+    use_backend v2 if v2
+    acl api url_beg /api
+    use_backend api if api
+backend web
+    cookie SID prefix nocache
+    server aaaaaaaaaaaa 10.0.0.1:80 check cookie SID
+    server bbbbbbbbbbbb fd00::2:80 check cookie SID
+backend v2
+    server cccccccccccc 10.0.0.3:8080 check
+backend api
+    server dddddddddddd 10.0.0.4:8080 check
+";
+
+    fn payload() -> Payload {
+        serde_json::from_str(PAYLOAD).expect("a payload")
+    }
+
+    fn faults(text: &str) -> Vec<String> {
+        missing(&payload(), &Config::parse(text), false)
+    }
+
+    #[test]
+    fn the_right_answer_lacks_nothing() {
+        assert_eq!(faults(RIGHT), [""; 0]);
+        let bracketed = RIGHT.replace("fd00::2:80", "[fd00::2]:80");
+        assert_eq!(faults(&bracketed), [""; 0]);
+        // A stored service that we said is running is no surprise.
+        let stored = RIGHT.replace(
+            "    acl web hdr",
+            "    acl old hdr(host) -i old.example.com\n    use_backend old if old\n    acl web hdr",
+        ) + "backend old\n    server eeeeeeeeeeee 10.0.0.9:80 check\n";
+        assert_eq!(faults(&stored), [""; 0]);
+    }
+
+    #[test]
+    fn every_difference_is_named() {
+        let cases: &[(&str, &str, &str)] = &[
+            (
+                "    server bbbbbbbbbbbb fd00::2:80 check cookie SID\n",
+                "",
+                "server bbbbbbbbbbbb of web is missing",
+            ),
+            (
+                "10.0.0.1:80",
+                "10.0.0.5:80",
+                "server aaaaaaaaaaaa of web has address 10.0.0.5:80 instead of 10.0.0.1 port 80",
+            ),
+            (
+                "10.0.0.3:8080",
+                "10.0.0.3:80",
+                "server cccccccccccc of v2 has address 10.0.0.3:80 instead of 10.0.0.3 port 8080",
+            ),
+            (
+                "    acl web hdr(host) -i web.example.com www.example.com\n",
+                "",
+                "the rule of web is missing",
+            ),
+            (
+                "    use_backend v2 if v2\n",
+                "",
+                "the rule of v2 is missing",
+            ),
+            (
+                "web.example.com www",
+                "web.example.org www",
+                "the rule of web matches host web.example.org, host www.example.com instead of host web.example.com, host www.example.com",
+            ),
+            (
+                "-i web.example.com www.example.com",
+                "-i www.example.com",
+                "the rule of web matches host www.example.com instead of host web.example.com, host www.example.com",
+            ),
+            (
+                "v2 url_beg /api/v2",
+                "v2 hdr(host) -i api/v2",
+                "the rule of v2 matches host api/v2 instead of path /api/v2",
+            ),
+            (
+                "v2 url_beg /api/v2",
+                "v2 url_beg //api/v2",
+                "the rule of v2 matches path //api/v2 instead of path /api/v2",
+            ),
+            (
+                "v2 url_beg /api/v2",
+                "v2 always_true",
+                "the rule of v2 is missing",
+            ),
+            ("backend api\n", "backend apx\n", "backend api is missing"),
+            (
+                "backend v2\n",
+                "backend more\n    server x 10.9.9.9:80\nbackend v2\n",
+                "backend more was not asked for",
+            ),
+            (
+                "backend v2\n",
+                "backend old\n    server x 10.9.9.9:80\nbackend v2\n",
+                "backend old was not asked for",
+            ),
+            (
+                "backend v2\n",
+                "backend web\nbackend v2\n",
+                "backend web is there twice",
+            ),
+            (
+                "    server cccccccccccc",
+                "    server x 10.9.9.9:80\n    server cccccccccccc",
+                "server x of v2 was not asked for",
+            ),
+            (
+                "    server cccccccccccc",
+                "    server cccccccccccc 10.0.0.3:8080\n    server cccccccccccc",
+                "server cccccccccccc of v2 is there twice",
+            ),
+            (
+                "    cookie SID prefix nocache\n",
+                "",
+                "backend web has no cookie instead of cookie SID",
+            ),
+            (
+                "cookie SID prefix",
+                "cookie OLD prefix",
+                "backend web has cookie OLD instead of cookie SID",
+            ),
+            (
+                "10.0.0.1:80 check cookie SID",
+                "10.0.0.1:80 check",
+                "server aaaaaaaaaaaa of web has the wrong cookie",
+            ),
+            (
+                "    bind :80\n",
+                "    bind :80\n    default_backend web\n",
+                "rule `    default_backend web` was not asked for",
+            ),
+            (
+                "    bind :80\n",
+                "    bind :80\n    use_backend web if { path_beg /x }\n",
+                "rule `    use_backend web if { path_beg /x }` was not asked for",
+            ),
+        ];
+        for (from, to, expected) in cases {
+            assert!(RIGHT.contains(from), "{from}");
+            let found = faults(&RIGHT.replacen(from, to, 1));
+            let expected = expected.replace("`    ", "`");
+            assert!(
+                found.contains(&expected),
+                "{to:?}: {found:?} lacks {expected:?}"
+            );
+        }
+        assert!(!faults("global\n").is_empty());
+    }
+
+    #[test]
+    fn order_counts_only_where_two_rules_can_match_one_request() {
+        let rule = |name: &str, acl: &str| {
+            format!("    acl {name} {acl}\n    use_backend {name} if {name}\n")
+        };
+        let web = rule("web", "hdr(host) -i web.example.com www.example.com");
+        let v2 = rule("v2", "url_beg /api/v2");
+        let api = rule("api", "url_beg /api");
+        let with = |rules: [&str; 3]| {
+            let (head, rest) = RIGHT.split_once(&web).expect("the rules are there");
+            let (_, tail) = rest.split_once(&api).expect("the rules are there");
+            faults(&format!("{head}{}{tail}", rules.concat()))
+        };
+        assert_eq!(with([&web, &v2, &api]), [""; 0]);
+        assert_eq!(
+            with([&web, &api, &v2]),
+            ["the rule of api stands before that of v2"]
+        );
+        assert_eq!(
+            with([&v2, &web, &api]),
+            ["the rule of v2 stands before that of web"]
+        );
+    }
+
+    #[test]
+    fn a_trusted_cosmos_may_add() {
+        let more = RIGHT.replace("    bind :80\n", "    bind :80\n    default_backend page\n")
+            + "backend page\n    server s 10.9.9.9:80\n";
+        assert_eq!(missing(&payload(), &Config::parse(&more), true), [""; 0]);
+        let less = more.replace("    server cccccccccccc 10.0.0.3:8080 check\n", "");
+        assert_eq!(missing(&payload(), &Config::parse(&less), true).len(), 1);
+    }
+
+    #[test]
+    fn cookies_get_a_value_of_their_own_and_nothing_else_changes() {
+        let own = with_own_cookies(RIGHT.to_owned());
+        let expected = RIGHT
+            .replace(
+                "10.0.0.1:80 check cookie SID",
+                "10.0.0.1:80 check cookie aaaaaaaaaaaa",
+            )
+            .replace(
+                "fd00::2:80 check cookie SID",
+                "fd00::2:80 check cookie bbbbbbbbbbbb",
+            );
+        assert_eq!(own, expected);
+        assert_eq!(with_own_cookies(own.clone()), own);
+        let odd = "backend cookie\n    server cookie 10.0.0.1:80 check  cookie\tcookie weight 5 # cookie x\n";
+        assert_eq!(with_own_cookies(odd.to_owned()), odd);
+        let odd = "backend b\n    server cookie 10.0.0.1:80 check  cookie\tSID weight 5 # cookie x";
+        assert_eq!(
+            with_own_cookies(odd.to_owned()),
+            odd.replace("SID", "cookie")
+        );
+    }
+
+    #[test]
+    fn entities_are_undone_once() {
+        for (escaped, plain) in [
+            ("a&amp;b", "a&b"),
+            ("&amp;lt;", "&lt;"),
+            ("&lt;&gt;&quot;&#39;", "<>\"'"),
+            ("&", "&"),
+            ("&am", "&am"),
+            ("&nbsp;&#40;é&", "&nbsp;&#40;é&"),
+        ] {
+            assert_eq!(unescaped(escaped), plain);
+        }
+    }
+
+    #[test]
+    fn what_is_no_config_is_named() {
+        let json = Some("application/json");
+        let cases: &[(u16, Option<&str>, &str, &str, bool)] = &[
+            (200, json, "null", "it answered null", true),
+            (200, json, "", "the answer is not JSON: it is empty", false),
+            (
+                200,
+                json,
+                "\"global\\n    da",
+                "it is cut short after 15 bytes",
+                false,
+            ),
+            (200, json, "{}", "the answer is an object, not", false),
+            (200, json, "[]", "the answer is an array, not", false),
+            (200, json, "42", "the answer is the value 42, not", false),
+            (200, json, "\"\"", "a string but no config", false),
+            (200, json, "\"hello\"", "begins with \"hello\"", false),
+            (
+                200,
+                json,
+                "\"Error: x\\n at y\"",
+                "begins with \"Error: x\"",
+                false,
+            ),
+            (
+                200,
+                json,
+                "<html><title>Log in</title>",
+                "it is HTML or XML: <html><title>Log in",
+                false,
+            ),
+            (
+                200,
+                Some("text/html"),
+                "<html>",
+                "the answer is text/html and not JSON",
+                false,
+            ),
+            (
+                200,
+                Some("text/html"),
+                "\"global\\n\"",
+                "the answer is text/html and not JSON",
+                false,
+            ),
+            (
+                200,
+                json,
+                r#"{"errorMessage":"ValidationError: \"cookie\" is not allowed\n    at x"}"#,
+                "it failed: ValidationError: \"cookie\" is not allowed",
+                false,
+            ),
+            (
+                200,
+                json,
+                r#"{"errorMessage":"TypeError: Cannot read"}"#,
+                "it failed: TypeError: Cannot read",
+                false,
+            ),
+            (
+                200,
+                json,
+                r#"{"errorMessage":"ResourceNotFoundException: x"}"#,
+                "ResourceNotFoundException",
+                true,
+            ),
+            (
+                200,
+                json,
+                r#"{"errorMessage":"ResourceInUseException: x"}"#,
+                "ResourceInUse",
+                true,
+            ),
+            (
+                200,
+                json,
+                r#"{"errorMessage":"ProvisionedThroughputExceededException"}"#,
+                "Throughput",
+                true,
+            ),
+            (
+                200,
+                json,
+                r#"{"errorMessage":"ThrottlingException"}"#,
+                "Throttling",
+                true,
+            ),
+            (
+                200,
+                json,
+                r#"{"errorMessage":"2026 id Task timed out after 20.00 seconds"}"#,
+                "Task timed out",
+                true,
+            ),
+            (
+                200,
+                json,
+                r#"{"errorMessage":"RequestId: x Process exited before completing"}"#,
+                "Process exited",
+                true,
+            ),
+            (
+                403,
+                json,
+                r#"{"message":"Missing Authentication Token"}"#,
+                "status 403: Missing Authentication Token",
+                false,
+            ),
+            (404, None, "", "it answered with status 404", false),
+            (
+                429,
+                json,
+                r#"{"message":"Too Many Requests"}"#,
+                "status 429: Too Many Requests",
+                true,
+            ),
+            (500, json, "oops", "status 500: oops", true),
+            (502, None, "", "status 502", true),
+            (
+                504,
+                json,
+                r#"{"message":"Endpoint request timed out"}"#,
+                "status 504: Endpoint request timed out",
+                true,
+            ),
+            (301, None, "", "status 301", false),
+        ];
+        for (status, content_type, body, words, passing) in cases {
+            let fault = decode(*status, *content_type, body.as_bytes()).expect_err(body);
+            assert!(fault.to_string().contains(words), "{body}: {fault}");
+            assert_eq!(fault.is_passing(), *passing, "{body}");
+        }
+        let good = decode(
+            200,
+            Some("application/json; charset=utf-8"),
+            b"\"global\\n    maxconn 5\"",
+        );
+        assert_eq!(good.as_deref(), Ok("global\n    maxconn 5\n"));
+        // Every cut of a good answer is noticed.
+        let body = serde_json::to_vec(RIGHT).expect("a string");
+        for cut in 0..body.len() {
+            assert!(decode(200, None, &body[..cut]).is_err(), "{cut}");
+        }
+    }
+
+    /// Real requests and answers: what each answer lacks, and that the built-in registry lacks
+    /// nothing for the same payloads.
+    #[test]
+    fn real_answers_are_judged_and_the_built_in_registry_is_right() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/registry/cosmos");
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .expect("the fixtures are there")
+            .map(|entry| entry.expect("a file").path())
+            .collect();
+        files.sort();
+        let base = Base::built_in(None).expect("the built-in base is good");
+        let mut report = String::new();
+        let mut text = |line: String| {
+            report.push_str(&line);
+            report.push('\n');
+        };
+        for file in files {
+            let bytes = std::fs::read(&file).expect("a fixture");
+            let fixture: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+            text(format!(
+                "# {}",
+                fixture["name"].as_str().unwrap_or_default()
+            ));
+            let mut state = embedded::State::default();
+            for step in fixture["steps"].as_array().into_iter().flatten() {
+                text(format!("## {}", step["note"].as_str().unwrap_or_default()));
+                let Ok(payload) =
+                    serde_json::from_value::<Payload>(step["request"]["json"].clone())
+                else {
+                    text("not a payload that we would send".to_owned());
+                    continue;
+                };
+                let status = u16::try_from(step["status"].as_u64().unwrap_or(0)).unwrap_or(0);
+                let body = step["response"].as_str().unwrap_or_default();
+                match decode(status, step["contentType"].as_str(), body.as_bytes()) {
+                    Err(fault) => text(format!("cosmos: {fault}")),
+                    Ok(config) => {
+                        let lacks = missing(&payload, &Config::parse(&config), false);
+                        if lacks.is_empty() {
+                            text("cosmos: right".to_owned());
+                        }
+                        for words in lacks {
+                            text(format!("cosmos: {words}"));
+                        }
+                    }
+                }
+                let merged = embedded::merge(&state, &payload);
+                let rendered = template::render(&base, &merged.services);
+                for left_out in merged.left_out.iter().chain(&rendered.left_out) {
+                    text(format!(
+                        "built-in: leaves out {}: {}",
+                        left_out.service, left_out.why
+                    ));
+                }
+                let lacks = missing(&payload, &Config::parse(&rendered.text), false);
+                if lacks.is_empty() {
+                    text("built-in: right".to_owned());
+                }
+                for words in lacks {
+                    text(format!("built-in: {words}"));
+                }
+                state = merged.state;
+                text(format!(
+                    "built-in keeps: {}",
+                    state
+                        .services
+                        .iter()
+                        .map(|s| format!("{} {}", s.service_name, s.containers.len()))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ));
+            }
+        }
+        assert_file("replays.txt", &report);
+    }
 }

@@ -6,20 +6,18 @@
 //! if the answer is not right, once more with `running: []`, which always works. It must not know
 //! Docker or where the config goes. Header values and credentials never reach a log or an error.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ureq::http::header::{HeaderName, HeaderValue};
-use ureq::http::{Uri, uri::Scheme};
 use ureq::{Agent, Proxy};
 
 use super::answer::{self, Fault};
-use super::retry::Retry;
-use super::{Candidate, Instance, Mode, Payload, Registry, policy, proxy};
+use super::retry::{self, Retry};
+use super::url::{base64, redacted, target_of};
+use super::{Payload, Registry, policy, proxy, wire};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 
@@ -32,21 +30,11 @@ const CALL_MAX: Duration = Duration::from_secs(35);
 /// Largest answer, in bytes: 1,000 services are 245 KB.
 pub const BODY_BYTES_MAX: u64 = 16 << 20;
 
-/// Largest CA file, in bytes: the bundle of all web roots is 220 KB.
-const CA_BYTES_MAX: u64 = 4 << 20;
-
 /// How long an idle connection is kept for the second question of the same pass.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// Most faults of an answer that an error names.
 const FAULTS_NAMED_MAX: usize = 5;
-
-/// Patterns that fit on the one acl line of the real service's template.
-const PATTERNS_MAX: usize = 50;
-
-/// Names that the real service's template would give to a backend and an acl, and HAProxy refuses:
-/// words of its conditions, its own frontend (3.3), a reserved backend (3.4).
-const NAMES_REFUSED: &[&str] = &["or", "if", "unless", "http", "default"];
 
 /// Waits for a time; `false` means that somebody asked us to stop.
 pub type Pause = Box<dyn Fn(Duration) -> bool + Send>;
@@ -92,18 +80,6 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// A URL as it may be shown: without credentials, query and fragment.
-pub fn redacted(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else {
-        // Without a scheme what stands before an `@` may still be a password.
-        return url.rsplit('@').next().unwrap_or_default().to_owned();
-    };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
-}
-
 /// The remote registry.
 pub struct Cosmos {
     /// The URL to post to, without credentials.
@@ -117,6 +93,8 @@ pub struct Cosmos {
     trust: bool,
     body_bytes_max: u64,
     pause: Pause,
+    /// No try begins after this.
+    patience: Duration,
     /// What the last truthful answer lacked, so that it is said once.
     told: String,
 }
@@ -187,8 +165,14 @@ impl Cosmos {
             trust: settings.trust,
             body_bytes_max: settings.body_bytes_max,
             pause,
+            patience: retry::START_MAX,
             told: String::new(),
         })
+    }
+
+    /// From now on, no try of a pass begins after this; zero means one try.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// The URL as it may be shown, without credentials.
@@ -352,13 +336,13 @@ impl Cosmos {
                 false,
             ),
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => (
-                error(&format!("no connection within {} s", CONNECT_MAX.as_secs()))
+                error(&format!("timed out: no connection within {} s", CONNECT_MAX.as_secs()))
                     .kind(Kind::TimedOut)
                     .hint("is the address right, and may this host reach it?"),
                 true,
             ),
             ureq::Error::Timeout(_) => (
-                error(&format!("no whole answer within {} s", CALL_MAX.as_secs()))
+                error(&format!("timed out: no whole answer within {} s", CALL_MAX.as_secs()))
                     .kind(Kind::TimedOut),
                 true,
             ),
@@ -447,11 +431,11 @@ impl Cosmos {
 impl Registry for Cosmos {
     fn config(&mut self, payload: &Payload) -> Result<String> {
         let begun = Instant::now();
-        let mut retry = Retry::default();
-        let asked = wire(payload);
+        let mut retry = Retry::new(self.patience);
+        let asked = wire::complete(payload);
         // What the answer is compared with has the patterns one by one, not as they are sent.
         let wanted = Payload {
-            candidates: sendable(payload).cloned().collect(),
+            candidates: wire::sendable(payload).cloned().collect(),
             ..payload.clone()
         };
         let lacks = match self.ask(&asked, begun, &mut retry) {
@@ -487,8 +471,8 @@ impl Registry for Cosmos {
         if !Retry::may_start(begun.elapsed()) {
             return Err(wrong(&self.told, &self.shown));
         }
-        let wanted = without_running(&wanted);
-        let asked = without_running(&asked);
+        let wanted = wire::without_running(&wanted);
+        let asked = wire::without_running(&asked);
         let text = self
             .ask(&asked, begun, &mut retry)
             .map_err(|failure| failure.error)?;
@@ -500,8 +484,8 @@ impl Registry for Cosmos {
         true
     }
 
-    fn can_route(&self, candidate: &Candidate) -> std::result::Result<(), String> {
-        can_send(candidate)
+    fn can_route(&self, candidate: &super::Candidate) -> std::result::Result<(), String> {
+        super::wire::can_send(candidate)
     }
 }
 
@@ -522,162 +506,6 @@ fn summary(all: &[String]) -> String {
         words.push_str(&format!("; and {} more", all.len() - FAULTS_NAMED_MAX));
     }
     words
-}
-
-/// Whether the real service can route a candidate as it is meant; the reason if it cannot.
-///
-/// Its template matches whole host names only and pastes values without quotes (facts/cosmos.md,
-/// 2.14 to 2.17). Such a candidate is left out by the caller with this reason.
-///
-/// # Errors
-/// The reason, for the operator.
-pub fn can_send(candidate: &Candidate) -> std::result::Result<(), String> {
-    let name = candidate.service_name.as_str();
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte))
-    };
-    if !is_name(name) {
-        return Err(format!(
-            "{name:?} cannot be a service name with Cosmos: letters, digits and `_.:-` only"
-        ));
-    }
-    if NAMES_REFUSED.contains(&name) {
-        return Err(format!(
-            "Cosmos names the backend and the acl after the service, and HAProxy refuses the name {name:?}"
-        ));
-    }
-    if candidate.patterns().count() > PATTERNS_MAX {
-        return Err(format!(
-            "more than {PATTERNS_MAX} predicates do not fit on Cosmos's one line"
-        ));
-    }
-    if candidate.patterns().next().is_none() {
-        return Err("it has no predicate".to_owned());
-    }
-    for pattern in candidate.patterns() {
-        if candidate.config_mode == Mode::Host && pattern.starts_with('*') {
-            return Err(format!(
-                "Cosmos matches whole host names only, so the wildcard {pattern} would never match; the built-in registry knows wildcards"
-            ));
-        }
-        let odd = pattern
-            .find(|char: char| char.is_control() || !char.is_ascii() || "#\"'\\<>".contains(char));
-        if odd.is_some() || pattern.starts_with('-') {
-            return Err(format!(
-                "Cosmos writes the predicate {pattern:?} into the config without quotes, where it would mean something else"
-            ));
-        }
-    }
-    if let Some(cookie) = candidate.cookie.as_deref()
-        && !is_name(cookie)
-    {
-        return Err(format!("{cookie:?} cannot be a cookie's name with Cosmos"));
-    }
-    if let Some(bad) = candidate.containers.iter().find(|one| !is_name(&one.id)) {
-        return Err(format!(
-            "{:?} cannot be a container's id with Cosmos",
-            bad.id
-        ));
-    }
-    Ok(())
-}
-
-/// The candidates that Cosmos gets: those with an instance. One stored without containers would make
-/// every later call fail (facts/cosmos.md, bug 6); without its backend it answers 503 all the same.
-fn sendable(payload: &Payload) -> impl Iterator<Item = &Candidate> {
-    payload
-        .candidates
-        .iter()
-        .filter(|candidate| !candidate.containers.is_empty())
-}
-
-/// A payload as it is sent. The template puts one `/` before a path predicate, so further ones get
-/// theirs here.
-fn wire(payload: &Payload) -> Payload {
-    let candidates = sendable(payload).map(|candidate| {
-        let mut candidate = candidate.clone();
-        if candidate.config_mode == Mode::Path {
-            candidate.predicate = candidate.patterns().collect::<Vec<_>>().join(" /");
-        }
-        candidate.cookie = candidate.cookie.filter(|cookie| !cookie.is_empty());
-        candidate
-    });
-    Payload {
-        candidates: candidates.collect(),
-        ..payload.clone()
-    }
-}
-
-/// The payload that always works: nothing is running, everything is a candidate. Instances that only
-/// `running` knew (those of other hosts) become containers of their service.
-fn without_running(payload: &Payload) -> Payload {
-    let mut others: HashMap<&str, Vec<Instance>> = HashMap::new();
-    for entry in &payload.running {
-        others
-            .entry(&entry.service_name)
-            .or_default()
-            .push(Instance {
-                id: entry.id.clone(),
-                ip: entry.ip.clone(),
-            });
-    }
-    let mut again = Payload {
-        table: payload.table.clone(),
-        running: Vec::new(),
-        candidates: payload.candidates.clone(),
-    };
-    for candidate in &mut again.candidates {
-        let mut known: HashSet<String> = candidate
-            .containers
-            .iter()
-            .map(|one| one.id.clone())
-            .collect();
-        let others = others
-            .remove(candidate.service_name.as_str())
-            .unwrap_or_default();
-        candidate.containers.extend(
-            others
-                .into_iter()
-                .filter(|one| known.insert(one.id.clone())),
-        );
-        candidate.containers.sort();
-    }
-    again
-}
-
-/// The URL to post to, the credentials in it, and its host.
-fn target_of(url: &str, shown: &str) -> Result<(String, Option<String>, String)> {
-    let refuse = |why: &str| {
-        Error::new(format!("cannot use {shown:?} as the URL of Cosmos"), why)
-            .hint("it is that of the stage, such as https://HOST/api; /generate is added to it")
-    };
-    let (bare, query) = match url.split_once(['?', '#']) {
-        Some((bare, _)) => (bare, url.get(bare.len()..).unwrap_or_default()),
-        None => (url, ""),
-    };
-    let query = query.split('#').next().unwrap_or_default();
-    let Some((scheme, rest)) = bare.split_once("://") else {
-        return Err(refuse("it has no http:// or https:// before the host"));
-    };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let (credentials, host) = match authority.rsplit_once('@') {
-        Some((credentials, host)) => (Some(percent_decoded(credentials)), host),
-        None => (None, authority),
-    };
-    let path = path.trim_end_matches('/');
-    let path = path.strip_suffix("/generate").unwrap_or(path);
-    let target = format!("{scheme}://{host}{path}/generate{query}");
-    let uri: Uri = target.parse().map_err(|_| refuse("it is not a URL"))?;
-    if ![Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme()) {
-        return Err(refuse("only http:// and https:// are spoken"));
-    }
-    match uri.host() {
-        Some(host) if !host.is_empty() => Ok((target, credentials, host.to_owned())),
-        _ => Err(refuse("it names no host")),
-    }
 }
 
 fn secret(value: &str) -> Option<HeaderValue> {
@@ -704,47 +532,6 @@ fn kind_of(error: &Error) -> Kind {
         .unwrap_or(Kind::Failed)
 }
 
-/// `user:password` of a URL, with `%40` and the like undone.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let hex = tail
-            .get(..2)
-            .filter(|_| *first == b'%')
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match hex {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => bytes.push(*first),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Base64 for the one header that needs it (RFC 4648, section 4).
-fn base64(text: &str) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut encoded = String::with_capacity(text.len() * 4 / 3 + 4);
-    for chunk in text.as_bytes().chunks(3) {
-        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            if digit <= chunk.len() {
-                let index = (bits >> (18 - 6 * digit)) & 63;
-                encoded.push(char::from(DIGITS[index as usize]));
-            } else {
-                encoded.push('=');
-            }
-        }
-    }
-    encoded
-}
-
 /// One agent for the extra authorities, if there are any, and one for the web's.
 ///
 /// ureq trusts either a given list or the web's roots, not both; a certificate that one does not know
@@ -767,7 +554,7 @@ fn agents(ca: Option<&Path>, proxy: Option<&Proxy>) -> Result<Vec<Agent>> {
         #[cfg(feature = "tls")]
         {
             let tls = ureq::tls::TlsConfig::builder()
-                .root_certs(authorities(path)?)
+                .root_certs(super::authorities::read(path)?)
                 .build();
             agents.push(config().tls_config(tls).build().new_agent());
         }
@@ -779,42 +566,6 @@ fn agents(ca: Option<&Path>, proxy: Option<&Proxy>) -> Result<Vec<Agent>> {
     }
     agents.push(config().build().new_agent());
     Ok(agents)
-}
-
-#[cfg(feature = "tls")]
-fn authorities(path: &Path) -> Result<ureq::tls::RootCerts> {
-    let tried = || format!("cannot read the authorities in {}", path.display());
-    let mut pem = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(CA_BYTES_MAX + 1).read_to_end(&mut pem))
-        .map_err(|cause| {
-            let denied = cause.kind() == io::ErrorKind::PermissionDenied;
-            let error = Error::new(tried(), cause).hint("--cosmos-ca names a PEM file");
-            if denied {
-                error.kind(Kind::Denied)
-            } else {
-                error
-            }
-        })?;
-    if pem.len() as u64 > CA_BYTES_MAX {
-        return Err(Error::new(
-            tried(),
-            format!("it is larger than {CA_BYTES_MAX} bytes"),
-        ));
-    }
-    let mut certificates = Vec::new();
-    for item in ureq::tls::parse_pem(&pem) {
-        match item {
-            Ok(ureq::tls::PemItem::Certificate(certificate)) => certificates.push(certificate),
-            Ok(_) => {}
-            Err(cause) => return Err(Error::new(tried(), cause)),
-        }
-    }
-    if certificates.is_empty() {
-        return Err(Error::new(tried(), "it holds no certificate")
-            .hint("it must be PEM, with -----BEGIN CERTIFICATE----- lines"));
-    }
-    Ok(ureq::tls::RootCerts::new_with_certs(&certificates))
 }
 
 /// The words of a transport error without ureq's own prefix.
@@ -849,5 +600,368 @@ fn is_tls_io(cause: &io::Error) -> bool {
     {
         let _ = cause;
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::registry::canned::{Reply, Server, json, real_template, serve};
+    use crate::registry::haproxy_check::assert_accepted;
+    use crate::registry::{Candidate, Instance, Mode, Running, sort};
+
+    /// A pause that does not wait but notes how long it should have.
+    fn noted() -> (Pause, Arc<Mutex<Vec<u128>>>) {
+        let waits = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&waits);
+        let pause: Pause = Box::new(move |wait| {
+            notes
+                .lock()
+                .expect("no test panics here")
+                .push(wait.as_millis());
+            true
+        });
+        (pause, waits)
+    }
+
+    fn payload() -> Payload {
+        let instance = |id: &str, ip: &str| Instance {
+            id: id.to_owned(),
+            ip: ip.to_owned(),
+        };
+        let running = |name: &str, id: &str, ip: &str| Running {
+            service_name: name.to_owned(),
+            id: id.to_owned(),
+            ip: ip.to_owned(),
+        };
+        let mut payload = Payload {
+            table: "t".to_owned(),
+            running: vec![
+                running("web", "aaaaaaaaaaaa", "10.0.0.1"),
+                running("api", "bbbbbbbbbbbb", "10.0.0.2"),
+            ],
+            candidates: vec![
+                Candidate {
+                    service_name: "api".to_owned(),
+                    port: 8080,
+                    config_mode: Mode::Path,
+                    predicate: "api v2/a&b".to_owned(),
+                    cookie: None,
+                    containers: vec![instance("bbbbbbbbbbbb", "10.0.0.2")],
+                },
+                Candidate {
+                    service_name: "web".to_owned(),
+                    port: 80,
+                    config_mode: Mode::Host,
+                    predicate: "web.example.com".to_owned(),
+                    cookie: Some("SID".to_owned()),
+                    containers: vec![instance("aaaaaaaaaaaa", "10.0.0.1")],
+                },
+            ],
+        };
+        sort(&mut payload);
+        payload
+    }
+
+    fn ask(server: &Server, payload: &Payload) -> (Result<String>, Vec<u128>) {
+        let (pause, waits) = noted();
+        let mut cosmos = Cosmos::new(&Settings::new(&server.url), pause).expect("good settings");
+        let answer = cosmos.config(payload);
+        let waits = waits.lock().expect("no test panics here").clone();
+        (answer, waits)
+    }
+
+    #[test]
+    fn the_payload_on_the_wire_and_the_config_from_the_answer() {
+        let server = serve(vec![Reply::Config]);
+        let (answer, waits) = ask(&server, &payload());
+        let config = answer.expect("a config");
+        assert_eq!(waits, [0; 0]);
+        let (head, body) = server.requests.recv().expect("one request");
+        assert!(
+            head.starts_with("POST /api/generate HTTP/1.1\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.to_ascii_lowercase()
+                .contains("content-type: application/json\r\n")
+        );
+        assert_eq!(
+            body,
+            r#"{"table":"t","running":[{"serviceName":"api","id":"bbbbbbbbbbbb","ip":"10.0.0.2"},{"serviceName":"web","id":"aaaaaaaaaaaa","ip":"10.0.0.1"}],"candidates":[{"serviceName":"web","port":80,"configMode":"host","predicate":"web.example.com","cookie":"SID","containers":[{"id":"aaaaaaaaaaaa","ip":"10.0.0.1"}]},{"serviceName":"api","port":8080,"configMode":"path","predicate":"api /v2/a&b","containers":[{"id":"bbbbbbbbbbbb","ip":"10.0.0.2"}]}]}"#
+        );
+        assert!(config.contains("server aaaaaaaaaaaa 10.0.0.1:80 check cookie aaaaaaaaaaaa\n"));
+        assert!(config.contains("url_beg /api /v2/a&b\n"), "{config}");
+        assert!(config.ends_with('\n'));
+        assert_accepted(&config);
+    }
+
+    #[test]
+    fn a_wrong_answer_is_asked_for_once_more_without_running() {
+        let mut less = payload();
+        less.candidates.pop();
+        let wrong = serde_json::to_string(&real_template(&less)).expect("a string");
+        for first in [
+            wrong.as_str(),
+            r#"{"errorMessage":"TypeError: Cannot read property 'filter' of undefined"}"#,
+        ] {
+            let mut asked = payload();
+            asked.running.push(Running {
+                service_name: "web".to_owned(),
+                id: "other-host".to_owned(),
+                ip: "10.0.1.1".to_owned(),
+            });
+            let server = serve(vec![json("200 OK", first), Reply::Config]);
+            let (answer, _) = ask(&server, &asked);
+            let config = answer.expect("a config");
+            assert!(
+                config.contains("server other-host 10.0.1.1:80 check"),
+                "{config}"
+            );
+            server.requests.recv().expect("the first request");
+            let (_, second) = server.requests.recv().expect("the second request");
+            let second: Payload = serde_json::from_str(&second).expect("a payload");
+            assert_eq!(second.running, []);
+            assert_eq!(second.candidates.len(), 2);
+        }
+        let server = serve(vec![json("200 OK", &wrong), json("200 OK", &wrong)]);
+        let error = ask(&server, &payload()).0.expect_err("still wrong");
+        assert!(
+            error.to_string().contains("backend api is missing"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn faults_are_named_and_only_passing_ones_asked_again() {
+        let cut = |body: &str| {
+            Reply::Raw(
+                format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{body}")
+                    .into_bytes(),
+            )
+        };
+        let stays: Vec<(Reply, &str)> = vec![
+            (json("200 OK", "{}"), "the answer is an object"),
+            (json("403 Forbidden", r#"{"message":"Missing Authentication Token"}"#), "status 403: Missing Authentication Token"),
+            (json("200 OK", r#"{"errorMessage":"ValidationError: x"}"#), "ValidationError: x"),
+            (json("200 OK", "<html>Log in"), "HTML"),
+            (json("200 OK", "\"hello\""), "no config"),
+            (Reply::Raw(b"HTTP/1.1 302 Found\r\nLocation: http://u:p@portal/login?token=secret\r\nContent-Length: 0\r\n\r\n".to_vec()), "status 302: it redirects to http://portal/login"),
+            (Reply::Raw(b"HTTP/1.1 308 Permanent\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n".to_vec()), "status 308"),
+            (json("200 OK", &format!("\"global{}\"", " ".repeat(70_000))), "larger than 65536 bytes"),
+        ];
+        for (reply, words) in stays {
+            let server = serve(vec![reply]);
+            let (pause, waits) = noted();
+            let settings = Settings {
+                body_bytes_max: 65_536,
+                ..Settings::new(&server.url)
+            };
+            let mut cosmos = Cosmos::new(&settings, pause).expect("good settings");
+            let error = cosmos.config(&payload()).expect_err(words);
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+            assert_eq!(
+                *waits.lock().expect("no test panics here"),
+                [0; 0],
+                "{words}"
+            );
+        }
+        let passing = vec![
+            json("200 OK", "null"),
+            json(
+                "200 OK",
+                r#"{"errorMessage":"ResourceNotFoundException: x"}"#,
+            ),
+            json(
+                "200 OK",
+                r#"{"errorMessage":"2026 Task timed out after 20.00 seconds"}"#,
+            ),
+            json("429 Too Many Requests", "{}"),
+            json("503 Service Unavailable", "<html>"),
+            cut("\"global"),
+            Reply::Raw(Vec::new()),
+            Reply::Config,
+        ];
+        let server = serve(passing);
+        let (answer, waits) = ask(&server, &payload());
+        assert!(answer.is_ok(), "{answer:?}");
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 8000, 8000]);
+    }
+
+    #[test]
+    fn nobody_there_is_tried_until_the_time_is_up_and_a_stop_ends_it() {
+        let closed = {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            listener.local_addr().expect("an address")
+        };
+        let url = format!("http://user:hunter2@{closed}/api?key=hunter3");
+        let (pause, waits) = noted();
+        let mut cosmos = Cosmos::new(&Settings::new(&url), pause).expect("good settings");
+        let error = cosmos.config(&payload()).expect_err("nobody listens");
+        assert!(error.is(Kind::Unreachable), "{error}");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot get a config from Cosmos at http://{closed}/api: connection refused, after 9 tries in 0 s"
+            )
+        );
+        assert_eq!(waits.lock().expect("no test panics here").len(), 8);
+        let mut cosmos = Cosmos::new(&Settings::new(&url), Box::new(|_| false)).expect("good");
+        let error = cosmos.config(&payload()).expect_err("stopped");
+        assert!(error.cause().contains("stopped"), "{error}");
+        assert!(!format!("{cosmos:?}{:?}", Settings::new(&url)).contains("hunter"));
+    }
+
+    #[test]
+    fn headers_and_credentials_are_sent_but_never_shown() {
+        let server = serve(vec![Reply::Config, Reply::Config]);
+        let url = server.url.replace("http://", "http://ann:p%40ss@") + "/generate?x=1";
+        let settings = Settings {
+            headers: vec![("X-Api-Key".to_owned(), "hunter2".to_owned())],
+            ..Settings::new(&url)
+        };
+        let mut cosmos = Cosmos::new(&settings, noted().0).expect("good settings");
+        cosmos.config(&payload()).expect("a config");
+        let (head, _) = server.requests.recv().expect("one request");
+        let head = head.to_ascii_lowercase();
+        assert!(head.starts_with("post /api/generate?x=1 "), "{head}");
+        assert!(head.contains("x-api-key: hunter2\r\n"), "{head}");
+        assert!(
+            head.contains(&format!(
+                "authorization: basic {}\r\n",
+                base64("ann:p@ss").to_ascii_lowercase()
+            )),
+            "{head}"
+        );
+        let bad = Settings {
+            headers: vec![("X-Key".to_owned(), "hunter2\nX-Evil: 1".to_owned())],
+            ..Settings::new(&server.url)
+        };
+        let error = Cosmos::new(&bad, noted().0).expect_err("a line break");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        for (text, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ] {
+            assert_eq!(base64(text), encoded);
+        }
+    }
+
+    #[test]
+    fn a_config_that_starts_programs_is_refused_unless_trusted() {
+        let text = real_template(&wire::complete(&payload())).replacen(
+            "global\n",
+            "global\n    lua-load /tmp/x.lua\n",
+            1,
+        );
+        let text = serde_json::to_string(&text).expect("a string");
+        let server = serve(vec![json("200 OK", &text), json("200 OK", &text)]);
+        let (answer, _) = ask(&server, &payload());
+        let error = answer.expect_err("lua");
+        assert!(
+            error
+                .to_string()
+                .contains("`lua-load /tmp/x.lua` (line 2): it loads code"),
+            "{error}"
+        );
+        let trusted = Settings {
+            trust: true,
+            ..Settings::new(&server.url)
+        };
+        let mut cosmos = Cosmos::new(&trusted, noted().0).expect("good settings");
+        assert!(
+            cosmos
+                .config(&payload())
+                .expect("trusted")
+                .contains("lua-load")
+        );
+    }
+
+    #[test]
+    fn urls_are_checked_before_anything_is_sent() {
+        for (url, words) in [
+            ("", "no http:// or https://"),
+            ("cosmos.example.com", "no http:// or https://"),
+            ("ftp://cosmos.example.com", "only http:// and https://"),
+            ("http://", "not a URL"),
+            ("http:// x", "not a URL"),
+            ("user:hunter2@host/api", "no http:// or https://"),
+        ] {
+            let error = Cosmos::new(&Settings::new(url), noted().0).expect_err(url);
+            assert!(error.to_string().contains(words), "{url}: {error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_ca_file_must_hold_certificates() {
+        let settings = |path: &str| Settings {
+            ca: Some(PathBuf::from(path)),
+            ..Settings::new("https://cosmos.example.com/api")
+        };
+        let missing = Cosmos::new(&settings("/nonexistent.pem"), noted().0).expect_err("missing");
+        assert!(
+            missing
+                .to_string()
+                .contains("cannot read the authorities in /nonexistent.pem")
+        );
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let none = Cosmos::new(&settings(manifest), noted().0).expect_err("no PEM");
+        assert!(none.to_string().contains("holds no certificate"), "{none}");
+    }
+
+    /// A private authority counts besides the web's, and without it nothing is sent.
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_private_authority_is_trusted_only_when_named() {
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+        use crate::registry::canned::serve_over;
+
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/registry/tls");
+        let chain = CertificateDer::from_pem_file(format!("{folder}/server.pem"));
+        let key = PrivateKeyDer::from_pem_file(format!("{folder}/server.key"));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the usual versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![chain.expect("a certificate")], key.expect("a key"))
+            .expect("they fit together");
+        let config = Arc::new(config);
+        let server = serve_over("https", vec![Reply::Config], move |stream| {
+            let tls = rustls::ServerConnection::new(Arc::clone(&config)).expect("a connection");
+            Box::new(rustls::StreamOwned::new(tls, stream))
+        });
+        let (answer, waits) = ask(&server, &payload());
+        let error = answer.expect_err("nobody knows that authority");
+        assert!(
+            error.to_string().contains("its certificate is not trusted"),
+            "{error}"
+        );
+        assert!(
+            error
+                .hint_text()
+                .unwrap_or_default()
+                .contains("--cosmos-ca"),
+            "{error:?}"
+        );
+        assert_eq!(waits, [0; 0]);
+        let settings = Settings {
+            ca: Some(PathBuf::from(format!("{folder}/ca.pem"))),
+            ..Settings::new(&server.url)
+        };
+        let mut cosmos = Cosmos::new(&settings, noted().0).expect("good settings");
+        cosmos.config(&payload()).expect("a config over TLS");
+        assert_eq!(server.requests.try_iter().count(), 1);
     }
 }

@@ -63,6 +63,12 @@ pub struct Merged {
     pub left_out: Vec<LeftOut>,
 }
 
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded").finish_non_exhaustive()
+    }
+}
+
 impl Embedded {
     /// A registry that renders into `base` and remembers in `memory`.
     pub fn new(base: Base, memory: Box<dyn Memory + Send>) -> Self {
@@ -278,5 +284,85 @@ fn settings(candidate: &Candidate) -> Service {
         port: candidate.port,
         cookie: candidate.cookie.clone().filter(|cookie| !cookie.is_empty()),
         servers: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::registry::haproxy_check::assert_accepted;
+    use crate::registry::{Mode, Running, answer};
+
+    fn large(services: usize, instances: usize) -> Payload {
+        let mut payload = Payload::default();
+        for service in 0..services {
+            let name = format!("s{service:04}");
+            let containers: Vec<_> = (0..instances)
+                .map(|instance| Instance {
+                    id: format!("{service:06x}{instance:06x}"),
+                    ip: format!("10.{}.{}.{}", service / 250, service % 250, instance % 250),
+                })
+                .collect();
+            payload.running.extend(containers.iter().map(|one| Running {
+                service_name: name.clone(),
+                id: one.id.clone(),
+                ip: one.ip.clone(),
+            }));
+            payload.candidates.push(Candidate {
+                predicate: format!("{name}.example.com"),
+                service_name: name,
+                port: 80,
+                config_mode: Mode::Host,
+                cookie: None,
+                containers,
+            });
+        }
+        payload
+    }
+
+    /// Merge, render, parse and compare: four times the services take about four times as long.
+    /// A quadratic step would take sixteen times; eight leaves room for a busy machine.
+    #[test]
+    fn many_services_and_many_instances_take_time_in_proportion() {
+        let base = Base::built_in(None).expect("the built-in base is good");
+        let run = |payload: &Payload| {
+            let begun = Instant::now();
+            let merged = merge(&State::default(), payload);
+            let again = merge(&merged.state, payload);
+            assert_eq!(again.state, merged.state);
+            let text = template::render(&base, &again.services).text;
+            let config = Config::parse(&text);
+            assert_eq!(answer::missing(payload, &config, false), [""; 0]);
+            (begun.elapsed(), text)
+        };
+        let best = |payload: &Payload| (0..5).map(|_| run(payload).0).min().unwrap_or_default();
+        for (few, many) in [((500, 1), (2_000, 1)), ((5, 300), (5, 1_200))] {
+            let (few, many) = (best(&large(few.0, few.1)), best(&large(many.0, many.1)));
+            assert!(many < few * 8, "{few:?} -> {many:?}");
+        }
+        assert_accepted(&run(&large(1_000, 1)).1);
+        assert_accepted(&run(&large(10, 300)).1);
+    }
+
+    #[test]
+    fn too_much_is_refused_before_anything_changes() {
+        struct Untouched;
+        impl Memory for Untouched {
+            fn load(&mut self, _: &str) -> Result<State> {
+                unreachable!("nothing is read");
+            }
+            fn save(&mut self, _: &str, _: &State) -> Result<()> {
+                unreachable!("nothing is written");
+            }
+        }
+        let base = Base::built_in(None).expect("the built-in base is good");
+        let mut embedded = Embedded::new(base, Box::new(Untouched));
+        let error = embedded
+            .config(&large(SERVICES_MAX + 1, 0))
+            .expect_err("too many services");
+        assert!(error.to_string().contains("20001 services"), "{error}");
     }
 }

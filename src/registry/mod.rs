@@ -5,19 +5,29 @@
 //! sections 1 and 4. It must not know Docker or HAProxy's state.
 
 pub mod answer;
+#[cfg(feature = "tls")]
+pub mod authorities;
+#[cfg(test)]
+pub(crate) mod canned;
+#[cfg(test)]
+mod contract;
 pub mod cosmos;
 pub mod embedded;
 #[cfg(test)]
 pub(crate) mod expected;
 #[cfg(test)]
 pub(crate) mod haproxy_check;
+pub mod ladder;
 pub mod policy;
 pub mod proxy;
 pub mod retry;
 pub mod store;
 pub mod template;
+pub mod url;
+pub mod wire;
 
 use std::cmp::{Ordering, Reverse};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -101,16 +111,35 @@ pub trait Registry {
     /// Whether asking costs somebody something, so that the same is not asked twice.
     fn is_remote(&self) -> bool;
 
-    /// Whether the last config came from another registry that stands in for this one.
-    fn stands_in(&self) -> bool {
-        false
-    }
-
     /// Whether this registry can route a service as it is meant.
     ///
     /// # Errors
     /// The reason if it cannot, for the operator; the service is left out then.
     fn can_route(&self, candidate: &Candidate) -> std::result::Result<(), String>;
+
+    /// What the last answer was worth.
+    fn standing(&self) -> Standing {
+        Standing::Fresh
+    }
+}
+
+/// What a registry's last answer was worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It answered.
+    Fresh,
+    /// It fails; the running config stands.
+    Held {
+        /// Since when.
+        since: Instant,
+    },
+    /// It fails, and the built-in registry stands in for it.
+    BuiltIn {
+        /// Since when it fails.
+        since: Instant,
+        /// When it is worth asking again.
+        next_try: Instant,
+    },
 }
 
 impl Candidate {

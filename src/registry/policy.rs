@@ -432,10 +432,13 @@ backend web
                 "section" => format!("{GOOD}{directive}\n"),
                 _ => {
                     let header = GOOD
-                        .lines()
+                        .split_inclusive('\n')
                         .find(|line| line.starts_with(section))
                         .expect("a section of the good config");
-                    GOOD.replacen(header, &format!("{header}\n    {directive}"), 1)
+                    let (before, after) = GOOD
+                        .split_once(&format!("\n{header}"))
+                        .unwrap_or(("", &GOOD[header.len()..]));
+                    format!("{before}\n{header}    {directive}\n{after}")
                 }
             };
             let found = violations(&Config::parse(&text));

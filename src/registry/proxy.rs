@@ -94,7 +94,8 @@ mod tests {
     #[test]
     fn the_usual_variables_decide_and_loopback_is_always_direct() {
         let (http, https, all) = ("http://h:1", "http://s:2", "http://a:3");
-        let cases: &[(&str, &[(&str, &str)], Option<&str>)] = &[
+        type Case<'t> = (&'t str, &'t [(&'t str, &'t str)], Option<&'t str>);
+        let cases: &[Case<'_>] = &[
             ("https://c.example.com", &[], None),
             (
                 "https://c.example.com",

@@ -12,15 +12,26 @@ const WAIT_FIRST: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(8);
 
 /// No try begins after this: with the longest call (35 s) a pass ends within 75 s.
-const START_MAX: Duration = Duration::from_secs(40);
+pub const START_MAX: Duration = Duration::from_secs(40);
 
 /// The tries of one pass.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Retry {
     failed: u32,
+    waited: Duration,
+    start_max: Duration,
 }
 
 impl Retry {
+    /// Tries that begin within `patience`, at most [`START_MAX`].
+    pub fn new(patience: Duration) -> Self {
+        Retry {
+            failed: 0,
+            waited: Duration::ZERO,
+            start_max: patience.min(START_MAX),
+        }
+    }
+
     /// How long to wait before the next try, when this one failed `passed` after the first began;
     /// `None` when it is time to give up.
     pub fn wait(&mut self, passed: Duration) -> Option<Duration> {
@@ -28,7 +39,9 @@ impl Retry {
             .saturating_mul(1 << self.failed.min(10))
             .min(WAIT_MAX);
         self.failed += 1;
-        (passed + wait <= START_MAX).then_some(wait)
+        // Whoever waits for us may come back early; the waits count in full all the same.
+        self.waited += wait;
+        (passed.max(self.waited - wait) + wait <= self.start_max).then_some(wait)
     }
 
     /// How many tries have failed.
@@ -48,7 +61,7 @@ mod tests {
 
     /// Calls of one length until the pass gives up: the waits in ms, and the end in seconds.
     fn pass(call: Duration) -> (Vec<u128>, u64) {
-        let (mut retry, mut now, mut waits) = (Retry::default(), Duration::ZERO, Vec::new());
+        let (mut retry, mut now, mut waits) = (Retry::new(START_MAX), Duration::ZERO, Vec::new());
         loop {
             now += call;
             match retry.wait(now) {

@@ -190,3 +190,213 @@ fn decode(bytes: &[u8]) -> std::result::Result<State, String> {
     }
     serde_json::from_slice(bytes).map_err(|cause| format!("it is damaged ({cause})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::embedded::Embedded;
+    use crate::registry::haproxy_check::assert_accepted;
+    use crate::registry::template::Base;
+    use crate::registry::{Candidate, Instance, Mode, Payload, Registry, Running};
+
+    /// A folder of its own for one test, removed at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("cosmonaut-store-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(&path).expect("a folder for the test");
+            Folder(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn registry(store: Store) -> Embedded {
+        Embedded::new(Base::built_in(None).expect("good"), Box::new(store))
+    }
+
+    fn running(id: &str, ip: &str) -> Running {
+        Running {
+            service_name: "web".to_owned(),
+            id: id.to_owned(),
+            ip: ip.to_owned(),
+        }
+    }
+
+    fn payload(instances: &[(&str, &str)]) -> Payload {
+        Payload {
+            table: "t".to_owned(),
+            running: instances.iter().map(|(id, ip)| running(id, ip)).collect(),
+            candidates: vec![Candidate {
+                service_name: "web".to_owned(),
+                port: 80,
+                config_mode: Mode::Host,
+                predicate: "web.example.com".to_owned(),
+                cookie: None,
+                containers: instances
+                    .iter()
+                    .map(|(id, ip)| Instance {
+                        id: (*id).to_owned(),
+                        ip: (*ip).to_owned(),
+                    })
+                    .collect(),
+            }],
+        }
+    }
+
+    #[test]
+    fn services_known_only_from_the_store_are_routed_while_they_run() {
+        let folder = Folder::new("stored");
+        let first = payload(&[("aaaaaaaaaaaa", "10.0.0.1")]);
+        registry(Store::new(&folder.0))
+            .config(&first)
+            .expect("a config");
+        // A new process, no candidates, and an instance on another host.
+        let mut next = payload(&[]);
+        next.candidates.clear();
+        next.running = vec![running("aaaaaaaaaaaa", ""), running("host2", "10.0.9.9")];
+        let text = registry(Store::new(&folder.0))
+            .config(&next)
+            .expect("a config");
+        assert!(text.contains("acl is_web "), "{text}");
+        assert!(
+            text.contains("server aaaaaaaaaaaa 10.0.0.1:80 check\n"),
+            "{text}"
+        );
+        assert!(text.contains("server host2 10.0.9.9:80 check\n"), "{text}");
+        assert_accepted(&text);
+        next.running.clear();
+        let text = registry(Store::new(&folder.0))
+            .config(&next)
+            .expect("a config");
+        assert!(!text.contains("web"), "{text}");
+        assert_eq!(Store::new(&folder.0).load("t"), Ok(State::default()));
+    }
+
+    #[test]
+    fn an_unchanged_state_is_not_written_and_tables_do_not_mix() {
+        let folder = Folder::new("unchanged");
+        let mut embedded = registry(Store::new(&folder.0));
+        let asked = payload(&[("aaaaaaaaaaaa", "10.0.0.1")]);
+        let text = embedded.config(&asked).expect("a config");
+        let file = folder.0.join("t.json");
+        fs::remove_file(&file).expect("it was written");
+        assert_eq!(embedded.config(&asked).as_ref(), Ok(&text));
+        assert!(!file.exists());
+        let mut other = asked.clone();
+        other.table = "other".to_owned();
+        other.candidates.clear();
+        assert!(!embedded.config(&other).expect("a config").contains("web"));
+        embedded
+            .config(&payload(&[("aaaaaaaaaaaa", "10.0.0.2")]))
+            .expect("a config");
+        assert!(file.exists());
+    }
+
+    #[test]
+    fn a_damaged_or_unknown_file_is_put_aside_and_made_again() {
+        let folder = Folder::new("damaged");
+        let file = folder.0.join("t.json");
+        let asked = payload(&[("aaaaaaaaaaaa", "10.0.0.1")]);
+        registry(Store::new(&folder.0))
+            .config(&asked)
+            .expect("a config");
+        let good = fs::read(&file).expect("the state");
+        let mut bad: Vec<Vec<u8>> = (0..good.len() - 1)
+            .map(|cut| good[..cut].to_vec())
+            .collect();
+        bad.push(br#"{"version":2,"services":[]}"#.to_vec());
+        bad.push(br#"{"version":1}"#.to_vec());
+        bad.push(vec![0; 4096]);
+        for bad in bad {
+            fs::write(&file, &bad).expect("a damaged file");
+            let reading = Store::read_only(&folder.0).load("t");
+            assert_eq!(reading, Ok(State::default()));
+            assert_eq!(fs::read(&file).expect("untouched"), bad);
+            let text = registry(Store::new(&folder.0))
+                .config(&asked)
+                .expect("a config");
+            assert!(text.contains("server aaaaaaaaaaaa"));
+            assert_eq!(fs::read(&file).expect("made again"), good);
+            assert_eq!(
+                fs::read(folder.0.join("t.json.damaged")).expect("put aside"),
+                bad
+            );
+        }
+    }
+
+    #[test]
+    fn a_table_cannot_leave_the_folder() {
+        let store = Store::new(Path::new("/state"));
+        for table in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            ".hidden",
+            "a\0",
+            "a b",
+            "status",
+            &"x".repeat(129),
+        ] {
+            assert!(store.path(table).is_err(), "{table:?}");
+        }
+        assert_eq!(
+            store.path("a-B_1.x"),
+            Ok(PathBuf::from("/state/a-B_1.x.json"))
+        );
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_written_does_not_stop_routing() {
+        let folder = Folder::new("gone");
+        let missing = folder.0.join("missing");
+        let asked = payload(&[("aaaaaaaaaaaa", "10.0.0.1")]);
+        let text = registry(Store::new(&missing))
+            .config(&asked)
+            .expect("a config");
+        assert!(text.contains("server aaaaaaaaaaaa"));
+        let text = registry(Store::read_only(&missing))
+            .config(&asked)
+            .expect("a config");
+        assert!(text.contains("server aaaaaaaaaaaa"));
+    }
+
+    #[test]
+    fn bad_candidates_are_left_out_and_named() {
+        let folder = Folder::new("left-out");
+        let mut asked = payload(&[("aaaaaaaaaaaa", "10.0.0.1"), ("bbbbbbbbbbbb", "nowhere")]);
+        let mut bad = asked.candidates[0].clone();
+        bad.service_name = "b c".to_owned();
+        asked.candidates.push(bad);
+        let mut embedded = registry(Store::new(&folder.0));
+        let text = embedded.config(&asked).expect("a config");
+        assert_accepted(&text);
+        assert!(text.contains("server aaaaaaaaaaaa") && !text.contains("bbbbbbbbbbbb"));
+        let named: Vec<_> = embedded
+            .left_out()
+            .iter()
+            .map(|l| l.service.as_str())
+            .collect();
+        assert_eq!(named, ["b c", "web"]);
+    }
+
+    #[test]
+    fn a_service_without_instances_keeps_its_backend() {
+        let folder = Folder::new("empty");
+        let text = registry(Store::new(&folder.0))
+            .config(&payload(&[]))
+            .expect("a config");
+        assert!(text.contains("use_backend be_web if is_web\n"), "{text}");
+        assert!(text.contains("backend be_web\n"), "{text}");
+        assert_accepted(&text);
+    }
+}

@@ -229,14 +229,13 @@ fn is_http(config: &Config<'_>, frontend: &Section<'_>) -> bool {
     let from = (header.word(2) == "from").then(|| header.word(3));
     config
         .sections()
-        .filter(|section| {
+        .rfind(|section| {
             section.keyword() == "defaults"
                 && match from {
                     Some(name) => section.name() == name,
                     None => section.bytes().start < frontend.bytes().start,
                 }
         })
-        .next_back()
         .is_some_and(|defaults| mode_of(&defaults) == Some("http"))
 }
 
@@ -758,7 +757,10 @@ mod tests {
         for bad in bad {
             let rendered = render(&built_in(), &[good.clone(), bad.clone()]);
             assert_eq!(rendered.left_out.len(), 1, "{bad:?}");
-            assert_eq!(rendered.text, render(&built_in(), &[good.clone()]).text);
+            assert_eq!(
+                rendered.text,
+                render(&built_in(), std::slice::from_ref(&good)).text
+            );
         }
     }
 

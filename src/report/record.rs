@@ -58,13 +58,21 @@ pub enum Ended {
     Applied,
     /// A rollback holds the config; nothing was asked or changed.
     Held,
+    /// The config is in its place, but HAProxy does not run; it is still owed.
+    NotRunning,
     /// It failed at its stage; the running config stands.
     Failed,
 }
 
 impl Ended {
     /// Every end.
-    pub const ALL: [Ended; 4] = [Ended::Unchanged, Ended::Applied, Ended::Held, Ended::Failed];
+    pub const ALL: [Ended; 5] = [
+        Ended::Unchanged,
+        Ended::Applied,
+        Ended::Held,
+        Ended::NotRunning,
+        Ended::Failed,
+    ];
 
     /// Its name in status, metrics and log.
     pub fn word(self) -> &'static str {
@@ -72,6 +80,7 @@ impl Ended {
             Ended::Unchanged => "unchanged",
             Ended::Applied => "applied",
             Ended::Held => "held",
+            Ended::NotRunning => "not_running",
             Ended::Failed => "failed",
         }
     }
@@ -135,7 +144,7 @@ pub struct Record {
     pub stage: Stage,
     /// How it ended.
     pub ended: Ended,
-    /// Why it failed, if it did.
+    /// Why it failed, or why HAProxy could not take it.
     pub failure: Option<Failure>,
     /// What the containers came to; `None` when they could not be looked at.
     pub counts: Option<Counts>,
@@ -221,6 +230,12 @@ impl Record {
             self.cause,
             in_words(applied),
         );
+    }
+
+    /// Logs that HAProxy does not run, `now` being what comes of it.
+    pub fn log_not_running(&self, now: &str) {
+        let Some(failure) = &self.failure else { return };
+        log::warn!(cause = self.cause.as_str(), stage = self.stage.word(); "{}{now}", failure.why);
     }
 
     /// Logs that the pass failed and is tried again.

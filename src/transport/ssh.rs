@@ -249,3 +249,129 @@ impl Drop for Tunnel {
         let _ = self.child.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n";
+
+    fn start(user: Option<&str>, host: &str, port: Option<u16>, socket: Option<&str>) -> Tunnel {
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/docker/fake-ssh");
+        let mut tunnel =
+            Tunnel::start(program.as_ref(), user, host, port, socket).expect("the stand-in");
+        tunnel.timed.deadline = Some(Instant::now() + Duration::from_secs(20));
+        tunnel
+    }
+
+    /// Sends a request and reads until the body says the last argument.
+    fn answer(tunnel: &mut Tunnel) -> io::Result<String> {
+        tunnel.write_all(REQUEST)?;
+        let mut bytes = Vec::new();
+        let mut piece = [0; 512];
+        while !bytes.ends_with(b"dial-stdio") {
+            let read = tunnel.read(&mut piece)?;
+            assert_ne!(read, 0, "cut: {}", String::from_utf8_lossy(&bytes));
+            bytes.extend_from_slice(&piece[..read]);
+        }
+        let text = String::from_utf8(bytes).expect("text");
+        let (_, arguments) = text.split_once("\r\n\r\n").expect("a head");
+        Ok(arguments.to_owned())
+    }
+
+    fn gone(pid: u32) -> bool {
+        !std::path::Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    #[test]
+    fn ssh_is_started_as_docker_starts_it() {
+        let always = "-o ConnectTimeout=30 -o ServerAliveInterval=15 -T";
+        for (user, host, port, socket, expected) in [
+            (None, "host", None, None, "-- host docker system dial-stdio"),
+            (
+                Some("me"),
+                "example.com",
+                Some(2222),
+                None,
+                "-l me -p 2222 -- example.com docker system dial-stdio",
+            ),
+            (
+                Some("u"),
+                "h",
+                None,
+                Some("/run/user/1000/docker.sock"),
+                "-l u -- h docker --host unix:///run/user/1000/docker.sock system dial-stdio",
+            ),
+            (
+                Some("-oProxyCommand=x"),
+                "h",
+                None,
+                None,
+                "-l -oProxyCommand=x -- h docker system dial-stdio",
+            ),
+        ] {
+            let mut tunnel = start(user, host, port, socket);
+            let arguments = answer(&mut tunnel).expect("an answer");
+            assert_eq!(arguments, format!("{always} {expected}"));
+        }
+    }
+
+    #[test]
+    fn the_reason_is_sshs_last_line() {
+        let mut tunnel = start(None, "refused", None, None);
+        let error = answer(&mut tunnel).expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "ssh ended with 255: ssh: connect to host refused port 22: Connection refused"
+        );
+    }
+
+    #[test]
+    fn a_chatty_ssh_never_blocks_on_its_stderr() {
+        let mut tunnel = start(None, "chatty", None, None);
+        answer(&mut tunnel).expect("an answer");
+        assert!(tunnel.last_words.len() <= LAST_WORDS_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_end_after_an_answer_is_an_end() {
+        let mut tunnel = start(None, "ends", None, None);
+        answer(&mut tunnel).expect("an answer");
+        assert_eq!(tunnel.read(&mut [0; 8]).expect("an end"), 0);
+    }
+
+    #[test]
+    fn waiting_ends_at_the_deadline_and_ssh_is_reaped() {
+        for host in ["silent", "stubborn"] {
+            let mut tunnel = start(None, host, None, None);
+            let pid = tunnel.child.id();
+            tunnel.timed.deadline = Some(Instant::now() + Duration::from_millis(100));
+            let error = answer(&mut tunnel).expect_err("no answer");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            let begun = Instant::now();
+            drop(tunnel);
+            assert!(begun.elapsed() < Duration::from_secs(5));
+            assert!(gone(pid), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error() {
+        let error = Tunnel::start("/nonexistent/ssh".as_ref(), None, "h", None, None)
+            .expect_err("no such program");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn another_thread_hangs_up() {
+        let mut tunnel = start(None, "silent", None, None);
+        let Socket::Unix(socket) = &tunnel.timed.socket else {
+            panic!("a socket pair");
+        };
+        let other = socket.try_clone().expect("a handle");
+        let reader = std::thread::spawn(move || tunnel.read(&mut [0; 8]).map_err(|e| e.kind()));
+        std::thread::sleep(Duration::from_millis(20));
+        other.shutdown(std::net::Shutdown::Both).expect("hung up");
+        assert!(reader.join().expect("the reader").is_err());
+    }
+}

@@ -362,3 +362,6 @@ fn mend_certificate(wrong: &CertificateError, host: &str) -> String {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The command line from outside: what is refused before anything starts, and where words go.
 
 use crate::support::fake_docker::Container;
-use crate::support::sandbox::Sandbox;
+use crate::support::sandbox::{Output, Sandbox};
 
 /// Command lines that are wrong, and what the refusal must name.
 const REFUSED: &[(&[&str], &[&str])] = &[
@@ -62,25 +62,38 @@ const REFUSED: &[(&[&str], &[&str])] = &[
 #[test]
 fn a_wrong_command_line_is_named_and_starts_nothing() {
     let sandbox = Sandbox::new("usage");
+    let mut wrong = Vec::new();
     for (args, words) in REFUSED {
         let output = sandbox.bare(args);
-        assert_eq!(output.code(), Some(2), "exit code of {args:?}; {output}");
-        assert_eq!(output.stdout, "", "{args:?} wrote to stdout");
-        for word in *words {
-            assert!(
-                output.stderr.contains(word),
-                "the refusal of {args:?} does not name {word:?}; {output}"
-            );
-        }
+        wrong.extend(not_refused(&format!("{args:?}"), &output, words));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(sandbox.docker.requests().len(), 0);
     assert_eq!(sandbox.script.calls().len(), 0);
+}
+
+/// What is wrong with a refusal, one line a fault.
+fn not_refused(name: &str, output: &Output, words: &[&str]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if output.code() != Some(2) {
+        wrong.push(format!("{name}: {}, not exit code 2", output.status));
+    }
+    if !output.stdout.is_empty() {
+        wrong.push(format!("{name}: wrote to stdout: {}", output.stdout));
+    }
+    for word in words {
+        if !output.stderr.contains(word) {
+            wrong.push(format!("{name}: does not name {word:?}: {}", output.stderr));
+        }
+    }
+    wrong
 }
 
 /// Variables that are wrong: the refusal names the variable, not a flag that nobody wrote.
 #[test]
 fn a_wrong_variable_is_named() {
     let sandbox = Sandbox::new("usage-env");
+    let mut wrong = Vec::new();
     for (variable, value) in [
         ("COSMONAUT_SETTLE", "soon"),
         ("COSMONAUT_LOG", "loud"),
@@ -90,8 +103,14 @@ fn a_wrong_variable_is_named() {
     ] {
         let mut command = sandbox.command(&["sync", "-t", "astro"]);
         command.env(variable, value);
-        sandbox.finish(command).exits(2).says(&[variable, value]);
+        let output = sandbox.finish(command);
+        wrong.extend(not_refused(
+            &format!("{variable}={value}"),
+            &output,
+            &[variable, value],
+        ));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(sandbox.docker.requests().len(), 0);
 }
 

@@ -703,31 +703,31 @@ fn a_docker_that_answers_wrongly_breaks_nothing() {
         ),
     ];
     let (sandbox, config) = standing("wrong-answers");
+    let mut wrong = Vec::new();
     for (name, reply, words) in cases {
         sandbox
             .docker
             .misbehave("/containers/json", usize::MAX, reply);
         let before = sandbox.script.calls().len();
         let output = sandbox.sync(&[]);
-        assert_eq!(output.code(), Some(1), "{name}; {output}");
-        for word in words {
-            assert!(
-                output.stderr.to_lowercase().contains(word),
-                "{name} does not say {word:?}; {output}"
-            );
+        if output.code() != Some(1) {
+            wrong.push(format!("{name}: {output}"));
         }
-        assert_eq!(
-            sandbox.config(),
-            config,
-            "{name}: the running config stands"
-        );
-        assert_eq!(
-            sandbox.script.calls().len(),
-            before,
-            "{name}: nothing was asked of the script"
-        );
+        for word in words {
+            if !output.stderr.to_lowercase().contains(word) {
+                wrong.push(format!("{name}: does not say {word:?}; {output}"));
+            }
+        }
+        if sandbox.config() != config || sandbox.script.calls().len() != before {
+            wrong.push(format!("{name}: the running config does not stand"));
+        }
         sandbox.docker.behave();
+        if sandbox.config() != config {
+            // What one answer broke is not blamed on the next.
+            std::fs::write(sandbox.config_path(), &config).expect("put back");
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     heals(&sandbox);
 }
 

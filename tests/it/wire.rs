@@ -250,7 +250,8 @@ fn a_daemon_without_an_event_log_is_looked_at_from_time_to_time() {
         manner.no_event_log = true;
     });
     sandbox.docker.add(web("asteroid-a", "10.3.0.2"));
-    let watch = sandbox.settled_watch(&[]);
+    let watch = sandbox.watch(&[]);
+    sandbox.wait_config("the first one", SOON, |routes| routes.has("10.3.0.2:80"));
     sandbox.docker.run(web("asteroid-b", "10.3.0.3"));
     sandbox.wait_config("the new one", SOON, |routes| routes.has("10.3.0.3:80"));
     let before = sandbox.docker.requests().len();

@@ -180,6 +180,11 @@ impl Docker {
             .unwrap_or_else(|| "cosmonaut-run=tests".to_owned())
     }
 
+    /// The label of this test's own containers, whatever they are renamed to.
+    fn mark(&self) -> String {
+        format!("cosmonaut-it={}", self.prefix)
+    }
+
     /// A bridge network of this test.
     #[track_caller]
     pub fn network(&self, rest: &str) -> String {
@@ -191,8 +196,10 @@ impl Docker {
     /// `docker run -d` with our prefix and label; `more` are options, then image and command.
     #[track_caller]
     pub fn start(&self, rest: &str, more: &[&str]) -> String {
-        let (name, label) = (self.name(rest), Docker::label());
-        let mut args = vec!["run", "-d", "--name", &name, "--label", &label];
+        let (name, label, ours) = (self.name(rest), Docker::label(), self.mark());
+        let mut args = vec![
+            "run", "-d", "--name", &name, "--label", &label, "--label", &ours,
+        ];
         args.extend(more);
         self.run(&args);
         name
@@ -308,6 +315,7 @@ impl Docker {
             .open(own.folder.join("log"))
             .expect("the daemon's log");
         let _ = fs::remove_file(at("pid"));
+        forget_dead_containerd(&own.folder);
         let daemon = Command::new("nsenter")
             .arg(format!("--net=/proc/{pid}/ns/net"))
             .args([
@@ -362,16 +370,59 @@ impl Docker {
     }
 }
 
+/// A killed dockerd takes its containerd along. Where nobody reaps orphans its zombie looks alive
+/// to the next dockerd, which then waits for it without end.
+fn forget_dead_containerd(folder: &Path) {
+    let file = folder.join("exec/containerd/containerd.pid");
+    let Ok(pid) = fs::read_to_string(&file) else {
+        return;
+    };
+    let dead = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    };
+    if poll(Duration::from_secs(10), || dead().then_some(())).is_some() {
+        let _ = fs::remove_file(file);
+    }
+}
+
+/// Ends what a daemon that is gone has left running: the shims that name its folder, and their containers.
+fn end_orphans(folder: &Path) {
+    let folder = folder.display().to_string();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .filter(|pid| pid.bytes().all(|one| one.is_ascii_digit()))
+            .map(str::to_owned)
+        else {
+            continue;
+        };
+        if !line.contains("containerd-shim") || !line.contains(&folder) {
+            continue;
+        }
+        let children =
+            fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        for one in children.split_whitespace().chain([pid.as_str()]) {
+            let _ = Command::new("/bin/sh")
+                .args(["-c", "kill -s KILL \"$1\" 2>/dev/null", "sh", one])
+                .status();
+        }
+    }
+}
+
 impl Drop for Docker {
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!(
                 "--- docker ps -a:\n{}",
-                self.try_run(&["ps", "-a", "--filter", &format!("name={}", self.prefix)])
+                self.try_run(&["ps", "-a", "--filter", &format!("label={}", self.mark())])
                     .unwrap_or_else(|words| words)
             );
         }
-        if let Ok(all) = self.try_run(&["ps", "-aq", "--filter", &format!("name={}", self.prefix)])
+        if let Ok(all) = self.try_run(&["ps", "-aq", "--filter", &format!("label={}", self.mark())])
         {
             let mut args = vec!["rm", "-f", "-v"];
             args.extend(all.lines());
@@ -394,6 +445,7 @@ impl Drop for Docker {
             self.end_daemon("TERM");
         }
         if let Some(own) = self.own.as_mut() {
+            end_orphans(&own.folder);
             // What a killed daemon leaves mounted below its folder would keep the files.
             let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
             let folder = own.folder.display().to_string();

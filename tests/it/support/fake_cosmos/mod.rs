@@ -190,9 +190,17 @@ fn serve(shared: &Shared, mut stream: Stream) {
         let reply = book.replies.pop_front().or_else(|| book.always.clone());
         drop(book);
         shared.changed.notify_all();
+        // A call is over when its answer begins: the client may make its next one before we look again.
+        let raw = matches!(reply, Some(Reply::Raw(_)));
+        if raw {
+            shared.book().inside -= 1;
+        }
         let usual = reply
             .as_ref()
             .is_none_or(|reply| wire::play(&mut stream, reply));
+        if !raw {
+            shared.book().inside -= 1;
+        }
         let mut sent = Ok(());
         if usual {
             let (status, body) = answer(shared, &asked);
@@ -201,7 +209,6 @@ fn serve(shared: &Shared, mut stream: Stream) {
             head.push_str("x-amzn-RequestId: 0d5c1f6e-made-up\r\nConnection: keep-alive\r\n\r\n");
             sent = stream.write_all(&[head.into_bytes(), body.into_bytes()].concat());
         }
-        shared.book().inside -= 1;
         if !usual || sent.is_err() {
             return;
         }

@@ -89,8 +89,18 @@ fn read_until(stream: &mut Stream, end: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What matters of an event: type, action, and the attributes but for ids.
-fn gist(line: &str) -> Option<(String, String, Vec<(String, String)>, Vec<String>)> {
+/// What matters of an event.
+#[derive(Debug, PartialEq, Eq)]
+struct Gist {
+    kind: String,
+    action: String,
+    /// All but ids, sorted.
+    attributes: Vec<(String, String)>,
+    /// The keys of the event itself.
+    keys: Vec<String>,
+}
+
+fn gist(line: &str) -> Option<Gist> {
     let event: Value = serde_json::from_str(line).expect("an event is JSON");
     let kind = event["Type"].as_str()?.to_owned();
     let action = event["Action"].as_str()?.to_owned();
@@ -102,7 +112,12 @@ fn gist(line: &str) -> Option<(String, String, Vec<(String, String)>, Vec<String
         .collect();
     pairs.sort();
     let keys = event.as_object()?.keys().cloned().collect();
-    Some((kind, action, pairs, keys))
+    Some(Gist {
+        kind,
+        action,
+        attributes: pairs,
+        keys,
+    })
 }
 
 #[test]
