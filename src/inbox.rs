@@ -82,8 +82,10 @@ pub struct News {
     pub addresses: bool,
     /// How many events were merged, and the first one's kind and container, for the log.
     pub events: u64,
-    /// The first event, in words.
+    /// The first event, in words; one of a network only while there is no other.
     pub first: Option<String>,
+    /// The first one was of a network.
+    pub first_is_weak: bool,
 }
 
 /// A new event stream.
@@ -114,8 +116,11 @@ impl Inbox {
     pub fn event(&self, event: Event) {
         self.put(|news| {
             news.events += 1;
-            if news.first.is_none() {
+            // A container's network comes before its start; the start says more.
+            let weak = event.what == What::Network;
+            if news.first.is_none() || (news.first_is_weak && !weak) {
                 news.first = Some(cause(&event));
+                news.first_is_weak = weak;
             }
             if event.what == What::Missed {
                 news.look = true;

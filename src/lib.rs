@@ -24,14 +24,15 @@
 //! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos` and
 //!   `haproxy/socket` open sockets; only `watch` starts threads; only `main` prints errors.
 //! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `schedule`, `timestamp`,
-//!   `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`) name no file,
+//!   `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`, `report/{diff,explain,plan}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
 //! - No async runtime, no listener, no queue that can fill, no unsafe code, no wait without a limit.
 //!
 //! # The modules, in flow order
 //!
 //! [`cli`] -> [`docker`] over [`transport`] and [`http`] -> [`inbox`], [`schedule`], [`watch`] ->
-//! [`inventory`], [`description`], [`address`], [`service`] -> [`registry`] -> [`haproxy`], joined by [`sync`].
+//! [`inventory`], [`description`], [`address`], [`service`] -> [`registry`] -> [`haproxy`], joined by [`sync`]. What a
+//! pass came to is a record that [`report`] tells: log line, status, metrics, history; and `explain` and `plan`.
 
 pub mod address;
 pub mod atomic_file;
@@ -281,7 +282,9 @@ fn roll_back(options: &Options, number: Option<u32>) -> Result<()> {
     };
     print(&format!(
         "{how} config {} of {} ({}); it is held until `cosmonaut resume` or SIGHUP\n",
-        entry.fingerprint, entry.time, entry.changes
+        entry.fingerprint,
+        entry.time.to_seconds(),
+        entry.changes
     ))
 }
 

@@ -155,7 +155,9 @@ fn cause(news: &News, due: Due) -> String {
         (_, Due::Retry) if news.events == 0 => "retry".to_owned(),
         (_, Due::Recheck) if news.events == 0 => "look again".to_owned(),
         (Some(first), _) if news.events > 1 => {
-            format!("{first} and {} more events", news.events - 1)
+            let more = news.events - 1;
+            let plural = if more == 1 { "" } else { "s" };
+            format!("{first} and {more} more event{plural}")
         }
         (Some(first), _) => first.clone(),
         (None, _) if news.asked => "SIGHUP".to_owned(),

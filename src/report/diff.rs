@@ -266,7 +266,7 @@ mod tests {
             (
                 "a\na\nb\nb\n",
                 "b\nb\na\na\nb\n",
-                "@@ -1,4 +1,5 @@\n+b\n+b\n a\n a\n b\n-b\n",
+                "@@ -1,4 +1,5 @@\n+b\n+b\n a\n a\n-b\n b\n",
             ),
         ] {
             let expected = if expected.is_empty() {

@@ -344,10 +344,7 @@ pub fn in_words(entries: &[Entry], present: Option<&str>, hold: Option<&Hold>) -
         text.push_str(&format!(
             "{:>2}  {}  {}  {:>4} services {:>5} servers{mark}\n    {} ({})\n",
             at + 1,
-            Timestamp {
-                nanos: 0,
-                ..entry.time
-            },
+            entry.time.to_seconds(),
             entry.fingerprint,
             entry.services,
             entry.servers,
@@ -360,9 +357,9 @@ pub fn in_words(entries: &[Entry], present: Option<&str>, hold: Option<&Hold>) -
 
 /// A sentence on a hold, for the log and for status.
 pub fn hold_in_words(hold: &Hold) -> String {
-    let since = hold
-        .since
-        .map_or(String::new(), |since| format!(" since {since}"));
+    let since = hold.since.map_or(String::new(), |since| {
+        format!(" since {}", since.to_seconds())
+    });
     let what = if hold.fingerprint.is_empty() {
         "the present config".to_owned()
     } else {

@@ -10,6 +10,9 @@ use crate::haproxy::Applied;
 use crate::report::moment;
 use crate::timestamp::Timestamp;
 
+/// What log lines of passes are marked with, `pass` in JSON.
+const LOG_TARGET: &str = "cosmonaut::pass";
+
 /// How far a pass came; in a failed one, where it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Stage {
@@ -213,6 +216,7 @@ impl Record {
         );
         let counts = self.counts.unwrap_or_default();
         log::info!(
+            target: LOG_TARGET,
             cause = self.cause.as_str(),
             changes = self.changes.as_str(),
             how = how(applied),
@@ -235,7 +239,8 @@ impl Record {
     /// Logs that HAProxy does not run, `now` being what comes of it.
     pub fn log_not_running(&self, now: &str) {
         let Some(failure) = &self.failure else { return };
-        log::warn!(cause = self.cause.as_str(), stage = self.stage.word(); "{}{now}", failure.why);
+        log::warn!(
+ target: LOG_TARGET, cause = self.cause.as_str(), stage = self.stage.word(); "{}{now}", failure.why);
     }
 
     /// Logs that the pass failed and is tried again.
@@ -244,6 +249,7 @@ impl Record {
         let hint = failure.hint.as_deref();
         let shown = hint.map_or(String::new(), |hint| format!(" (hint: {hint})"));
         log::error!(
+            target: LOG_TARGET,
             cause = self.cause.as_str(),
             stage = self.stage.word(),
             hint = hint.unwrap_or_default();

@@ -303,7 +303,7 @@ impl View {
         );
         if let Some(next) = status.next_try {
             let until = moment::in_words(moment::age(now, next));
-            line("next try", format!("{next} (in {until})"));
+            line("next try", format!("{} (in {until})", next.to_seconds()));
         }
         if let Some(registry) = &status.registry {
             line(

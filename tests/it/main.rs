@@ -5,6 +5,7 @@ mod cli;
 mod command_line;
 mod cosmos;
 mod real;
+mod report;
 mod support;
 mod sync;
 mod watch;

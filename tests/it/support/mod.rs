@@ -5,6 +5,7 @@ pub mod deadline;
 pub mod fake_cosmos;
 pub mod fake_docker;
 pub mod md5;
+pub mod metrics;
 pub mod real_docker;
 pub mod routes;
 pub mod sandbox;
