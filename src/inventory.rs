@@ -312,3 +312,201 @@ impl Inventory {
         self.known.values().filter_map(lender).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::sample;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn inventory() -> (Inventory, Instant) {
+        let interest = Interest {
+            keyword: Keyword::new("Asteroid"),
+            haproxy: "haproxy".to_owned(),
+        };
+        (Inventory::new(interest), Instant::now())
+    }
+
+    fn row(id: &str, name: &str, digest: u64) -> Row {
+        Row {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            digest,
+        }
+    }
+
+    /// Lists these rows at `at`; returns the ids that must be inspected.
+    fn listed(
+        inventory: &mut Inventory,
+        rows: &[(&str, &str, u64)],
+        at: Instant,
+        afresh: bool,
+    ) -> Vec<String> {
+        let rows = rows
+            .iter()
+            .map(|(id, name, digest)| row(id, name, *digest))
+            .collect();
+        let inspect = inventory.listed(rows, at, afresh);
+        inspect.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Inspects a container that runs since `second`.
+    fn runs(inventory: &mut Inventory, id: &str, name: &str, second: u8, digest: Option<u64>) {
+        let found = sample::inspected(id, name, second, &["SERVICE_NAME=web", "PREDICATE=x"]);
+        inventory.inspected(id, Some(found), digest);
+    }
+
+    fn names(inventory: &Inventory) -> Vec<&str> {
+        inventory
+            .monitored()
+            .map(|known| known.container.name.as_str())
+            .collect()
+    }
+
+    const NANOS: i64 = 1_000_000_000;
+
+    #[test]
+    fn only_names_that_concern_us_are_inspected() {
+        let (mut inventory, now) = inventory();
+        let rows = [
+            ("a", "ASTEROID-1", 1),
+            ("b", "other", 1),
+            ("c", "haproxy", 1),
+            ("d", "my-asteroid", 1),
+        ];
+        assert_eq!(listed(&mut inventory, &rows, now, true), ["a", "c", "d"]);
+        runs(&mut inventory, "a", "ASTEROID-1", 1, Some(1));
+        runs(&mut inventory, "c", "haproxy", 1, Some(1));
+        assert_eq!(names(&inventory), ["ASTEROID-1"]);
+        assert_eq!(
+            inventory.haproxy().map(|container| container.id.as_str()),
+            Some("c")
+        );
+    }
+
+    #[test]
+    fn a_list_asks_again_only_about_what_differs() {
+        let (mut inventory, now) = inventory();
+        runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
+        runs(&mut inventory, "b", "asteroid-b", 1, Some(1));
+        let rows = [("a", "asteroid-a", 1), ("b", "asteroid-b", 2)];
+        assert_eq!(listed(&mut inventory, &rows, now, false), ["b"]);
+        assert_eq!(
+            listed(&mut inventory, &rows, now, true),
+            ["a", "b"],
+            "afresh"
+        );
+        assert_eq!(listed(&mut inventory, &rows[..1], now, false), [""; 0]);
+        assert_eq!(
+            names(&inventory),
+            ["asteroid-a"],
+            "what is not listed is not there"
+        );
+    }
+
+    #[test]
+    fn a_list_does_not_bring_the_dead_back() {
+        let (mut inventory, now) = inventory();
+        runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
+        assert!(inventory.gone("a", 2 * NANOS, now));
+        assert_eq!(names(&inventory), [""; 0]);
+        let stale = [("a", "asteroid-a", 1)];
+        assert_eq!(
+            listed(&mut inventory, &stale, now + SECOND / 10, true),
+            [""; 0]
+        );
+        assert_eq!(inventory.list_again(now + SECOND / 10), Some(now + SECOND));
+        assert_eq!(
+            listed(&mut inventory, &stale, now + SECOND, false),
+            ["a"],
+            "a second later it is asked about"
+        );
+        assert_eq!(inventory.list_again(now + SECOND), None);
+    }
+
+    #[test]
+    fn a_start_brings_the_dead_back_and_an_old_die_does_not_take_it_away() {
+        let (mut inventory, now) = inventory();
+        runs(&mut inventory, "a", "asteroid-a", 1, None);
+        inventory.gone("a", 2 * NANOS, now);
+        runs(&mut inventory, "a", "asteroid-a", 3, None);
+        assert_eq!(names(&inventory), ["asteroid-a"]);
+        assert!(
+            !inventory.gone("a", 2 * NANOS, now),
+            "that was its former life"
+        );
+        assert_eq!(names(&inventory), ["asteroid-a"]);
+        inventory.inspected("a", None, None);
+        assert_eq!(names(&inventory), [""; 0], "404");
+    }
+
+    #[test]
+    fn an_inspect_that_fails_leaves_what_is_known_and_is_owed() {
+        let (mut inventory, now) = inventory();
+        runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
+        let waits: Vec<u64> = (0..8)
+            .map(|_| (inventory.inspect_failed("a", now) - now).as_secs())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(names(&inventory), ["asteroid-a"]);
+        assert_eq!(inventory.due(now), [""; 0]);
+        assert_eq!(inventory.next_due(), Some(now + 60 * SECOND));
+        assert_eq!(inventory.due(now + 60 * SECOND), ["a"]);
+        runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
+        assert_eq!(inventory.next_due(), None);
+    }
+
+    #[test]
+    fn only_its_stop_signal_takes_a_container_out_and_a_survivor_comes_back() {
+        let (mut inventory, now) = inventory();
+        runs(&mut inventory, "a", "asteroid-a", 1, None);
+        for other in [1, 10, 12] {
+            assert_eq!(inventory.signalled("a", other, now), None);
+        }
+        let until = inventory.signalled("a", 15, now).expect("it is leaving");
+        assert_eq!(until, now + 12 * SECOND);
+        let leaving = |inventory: &Inventory| {
+            inventory
+                .monitored()
+                .any(|known| known.leaving_until.is_some())
+        };
+        runs(&mut inventory, "a", "asteroid-a", 1, None);
+        assert!(
+            leaving(&inventory),
+            "an inspect in the same life changes nothing"
+        );
+        assert_eq!(inventory.due(until), ["a"], "it outlived its stop signal");
+        assert!(!leaving(&inventory));
+        inventory.signalled("a", 9, now);
+        runs(&mut inventory, "a", "asteroid-a", 2, None);
+        assert!(!leaving(&inventory), "a new life");
+    }
+
+    #[test]
+    fn with_an_empty_keyword_only_containers_that_name_a_service_are_monitored() {
+        let interest = Interest {
+            keyword: Keyword::new(""),
+            haproxy: "haproxy".to_owned(),
+        };
+        let mut inventory = Inventory::new(interest);
+        runs(&mut inventory, "a", "anything", 1, None);
+        inventory.inspected("b", Some(sample::inspected("b", "database", 1, &[])), None);
+        inventory.inspected("c", Some(sample::inspected("c", "haproxy", 1, &[])), None);
+        assert_eq!(names(&inventory), ["anything"]);
+    }
+
+    #[test]
+    fn who_lends_its_network_is_wanted_and_kept() {
+        let (mut inventory, now) = inventory();
+        let mut borrower = sample::inspected("a", "asteroid-a", 1, &[]);
+        borrower.container.network_mode = NetworkMode::Container("lender".to_owned());
+        inventory.inspected("a", Some(borrower), Some(1));
+        assert_eq!(inventory.lenders_wanted(), ["lender"]);
+        runs(&mut inventory, "lender", "other", 1, Some(1));
+        assert_eq!(inventory.lenders_wanted(), [""; 0]);
+        let rows = [("a", "asteroid-a", 1), ("lender", "other", 1)];
+        assert_eq!(listed(&mut inventory, &rows, now, false), [""; 0]);
+        assert!(inventory.find("lender").is_some());
+    }
+}

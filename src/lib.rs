@@ -63,6 +63,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use address::poller;
 use address::router::Router;
 use address::{router, weave};
 use cli::{Action, Command, OnOutage, Options, WeaveUse};
@@ -95,6 +96,8 @@ const COSMOS_OUTAGE: Duration = Duration::from_secs(30);
 const USAGE: u8 = 2;
 /// Exit code of a plan that would change something.
 const WOULD_CHANGE: u8 = 3;
+/// How long `explain` and `plan` wait for addresses of Weave's router; what it does not know then is pending.
+const LOOK_ADDRESSES: Duration = Duration::from_secs(3);
 /// How long a starting `watch` waits for its lock: `status` and `resume` look at it for microseconds.
 const WATCH_LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -323,6 +326,7 @@ fn impatient() -> Patience {
         }),
         // What must end cannot wait: the tries within one question were the wait.
         take_over: Duration::ZERO,
+        addresses: poller::DEADLINE,
     }
 }
 
@@ -335,6 +339,7 @@ fn watch_on(options: &Options) -> Result<()> {
     let patience = Patience {
         pause: Box::new(move |time| waiting.pause(time)),
         take_over: COSMOS_OUTAGE,
+        addresses: Duration::ZERO,
     };
     let parts = parts(options, patience)?;
     let events = docker(options)?;
@@ -364,19 +369,22 @@ fn interest(options: &Options) -> Interest {
     }
 }
 
-/// How a registry waits for a Cosmos that fails.
+/// How long a pass waits for others.
 struct Patience {
-    /// The wait between two tries.
+    /// The wait between two tries of Cosmos.
     pause: cosmos::Pause,
     /// For how long it may fail before the built-in registry takes over, with `--on-outage built-in`.
     take_over: Duration,
+    /// How long a pass waits for addresses that Weave's router does not know yet.
+    addresses: Duration,
 }
 
 /// Builds what a pass joins from what the user asked for.
 fn parts(options: &Options, patience: Patience) -> Result<sync::Parts> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
+    let addresses = patience.addresses;
     let registry = registry(options, Store::new(&state_dir), patience)?;
-    joined(options, state_dir.clone(), &state_dir, registry)
+    joined(options, state_dir.clone(), &state_dir, registry, addresses)
 }
 
 /// The same for commands that only look: nothing is made, locked or written in the state folder.
@@ -386,6 +394,7 @@ fn looking(options: &Options, registry: Box<dyn Registry>) -> Result<sync::Parts
         options.state_dir.clone(),
         &std::env::temp_dir(),
         registry,
+        LOOK_ADDRESSES,
     )
 }
 
@@ -395,6 +404,7 @@ fn joined(
     state_dir: PathBuf,
     scratch: &Path,
     registry: Box<dyn Registry>,
+    addresses: Duration,
 ) -> Result<sync::Parts> {
     Ok(sync::Parts {
         docker: docker(options)?,
@@ -402,6 +412,7 @@ fn joined(
         network: options.network.clone(),
         host: transport::host_address(),
         overlay: overlay(options, scratch)?,
+        address_patience: addresses,
         registry,
         table: options.cosmos_table.clone(),
         haproxy: haproxy(options, &state_dir)?,

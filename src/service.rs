@@ -410,3 +410,286 @@ fn mode_word(mode: Mode) -> &'static str {
         Mode::Path => "path",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::description;
+    use crate::docker::container::{Inspected, NetworkMode};
+    use crate::docker::sample;
+    use std::net::Ipv4Addr;
+
+    /// Selects among these containers, each at 10.0.0.N of its second.
+    fn selected(containers: &[Inspected]) -> Selection {
+        let readings: Vec<Reading> = containers
+            .iter()
+            .map(|one| description::read(&one.env, &one.labels))
+            .collect();
+        let monitored: Vec<Monitored<'_>> = containers
+            .iter()
+            .zip(&readings)
+            .map(|(one, reading)| Monitored {
+                container: &one.container,
+                reading,
+                address: address(&one.container),
+                leaving: one.container.hostname == "leaving",
+                held: None,
+            })
+            .collect();
+        select(&monitored)
+    }
+
+    fn address(container: &Container) -> Address {
+        match (
+            &container.network_mode,
+            container.networks.first().and_then(|network| network.ipv4),
+        ) {
+            (NetworkMode::None, _) => Address::None("has no network".to_owned()),
+            (_, Some(ip)) => Address::Known {
+                ip: IpAddr::V4(ip),
+                others: Vec::new(),
+                source: Source::Network("net".to_owned()),
+            },
+            (_, None) => Address::Pending("its address is not known yet".to_owned()),
+        }
+    }
+
+    /// One line a service, then one a container, then the conflicts.
+    fn told(selection: &Selection) -> Vec<String> {
+        let services = selection.services.iter().map(|service| {
+            let instances: Vec<String> = service
+                .containers
+                .iter()
+                .map(|one| format!("{}@{}", one.id, one.ip))
+                .collect();
+            let mode = mode_word(service.config_mode);
+            format!(
+                "{} {mode} {}:{} [{}]",
+                service.service_name,
+                service.predicate,
+                service.port,
+                instances.join(" ")
+            )
+        });
+        let verdicts = selection.verdicts.iter().map(|verdict| {
+            let finding = match &verdict.finding {
+                Finding::Routed { ip, port, .. } => format!("routed {ip}:{port}"),
+                Finding::Pending(why) => format!("pending: {why}"),
+                Finding::LeftOut { why, fault } => {
+                    format!("left out{}: {why}", if *fault { "!" } else { "" })
+                }
+            };
+            let notes: String = verdict
+                .notes
+                .iter()
+                .map(|note| format!("; {note}"))
+                .collect();
+            format!("{}: {finding}{notes}", verdict.name)
+        });
+        services
+            .chain(verdicts)
+            .chain(selection.conflicts.iter().cloned())
+            .collect()
+    }
+
+    fn web(id: &str, second: u8, more: &[&str]) -> Inspected {
+        let env: Vec<&str> = ["SERVICE_NAME=web", "PREDICATE=web.example"]
+            .iter()
+            .chain(more)
+            .copied()
+            .collect();
+        sample::inspected(id, &format!("c-{id}"), second, &env)
+    }
+
+    #[test]
+    fn containers_of_one_service_become_its_instances_in_any_order() {
+        let (a, b) = (web("aaaaaaaaaaaa1", 2, &[]), web("bbbbbbbbbbbb2", 1, &[]));
+        let expected = [
+            "web host web.example:80 [aaaaaaaaaaaa@10.0.0.2 bbbbbbbbbbbb@10.0.0.1]",
+            "c-aaaaaaaaaaaa1: routed 10.0.0.2:80",
+            "c-bbbbbbbbbbbb2: routed 10.0.0.1:80",
+        ];
+        assert_eq!(told(&selected(&[a.clone(), b.clone()])), expected);
+        assert_eq!(told(&selected(&[b, a])), expected);
+    }
+
+    #[test]
+    fn ids_that_share_their_beginning_name_their_servers_in_full() {
+        let selection = selected(&[web("aaaaaaaaaaaa1", 1, &[]), web("aaaaaaaaaaaa2", 2, &[])]);
+        let ids: Vec<&str> = selection.services[0]
+            .containers
+            .iter()
+            .map(|one| one.id.as_str())
+            .collect();
+        assert_eq!(ids, ["aaaaaaaaaaaa1", "aaaaaaaaaaaa2"]);
+    }
+
+    #[test]
+    fn the_only_exposed_port_is_the_port() {
+        let port = |exposed: &[u16], env: &[&str]| {
+            let mut one = web("a", 1, env);
+            one.container.exposed_tcp_ports = exposed.to_vec();
+            selected(&[one]).services[0].port
+        };
+        assert_eq!(port(&[8080], &[]), 8080);
+        assert_eq!(port(&[8080, 9090], &[]), 80);
+        assert_eq!(port(&[], &[]), 80);
+        assert_eq!(port(&[8080], &["PORT=81"]), 81);
+    }
+
+    #[test]
+    fn the_oldest_container_says_how_the_service_is_routed() {
+        let old = web("a", 1, &["PORT=8080"]);
+        let other_rule = web(
+            "b",
+            2,
+            &["PORT=8080", "PREDICATE=new.example", "COOKIE=SRV"],
+        );
+        let other_port = web("c", 3, &["PORT=9090"]);
+        assert_eq!(
+            told(&selected(&[other_port.clone(), other_rule, old.clone()])),
+            [
+                "web host web.example:8080 [a@10.0.0.1 b@10.0.0.2]",
+                "c-a: routed 10.0.0.1:8080",
+                "c-b: routed 10.0.0.2:8080; its PREDICATE \"new.example\" does not count: c-a, the oldest container of \
+                 service web, says \"web.example\"; its COOKIE SRV does not count: c-a, the oldest container of service \
+                 web, says (none)",
+                "c-c: left out!: PORT 9090 differs from PORT 8080 of c-a, the oldest container of service web; one \
+                 service has one port",
+            ]
+        );
+        let mut leaving = old;
+        leaving.container.hostname = "leaving".to_owned();
+        assert_eq!(
+            told(&selected(&[leaving, other_port])),
+            [
+                "web host web.example:9090 [c@10.0.0.3]",
+                "c-a: left out: it got its stop signal",
+                "c-c: routed 10.0.0.3:9090",
+            ],
+            "one that leaves no longer decides"
+        );
+    }
+
+    #[test]
+    fn a_service_whose_containers_are_all_out_keeps_its_place() {
+        let out = |change: fn(&mut Container)| {
+            let mut one = web("a", 1, &[]);
+            change(&mut one.container);
+            told(&selected(&[one]))
+        };
+        for (change, why) in [
+            (
+                (|c| c.state.health = Some(Health::Unhealthy)) as fn(&mut Container),
+                "left out: its health check fails",
+            ),
+            (
+                |c| c.state.health = Some(Health::Starting),
+                "left out: its health check has not passed yet",
+            ),
+            (|c| c.state.paused = true, "left out: it is paused"),
+            (|c| c.state.restarting = true, "left out: it is restarting"),
+            (
+                |c| c.networks.clear(),
+                "pending: its address is not known yet",
+            ),
+            (
+                |c| c.network_mode = NetworkMode::None,
+                "left out!: has no network",
+            ),
+        ] {
+            assert_eq!(
+                out(change),
+                [
+                    "web host web.example:80 []".to_owned(),
+                    format!("c-a: {why}")
+                ]
+            );
+        }
+        let mut healthy = web("a", 1, &[]);
+        healthy.container.state.health = Some(Health::Healthy);
+        healthy.container.networks[0].ipv4 = Some(Ipv4Addr::new(10, 9, 9, 9));
+        assert_eq!(told(&selected(&[healthy]))[1], "c-a: routed 10.9.9.9:80");
+    }
+
+    #[test]
+    fn one_bad_container_stops_nobody_else() {
+        let bad = sample::inspected(
+            "b",
+            "bad",
+            2,
+            &["SERVICE_NAME=web", "PREDICATE=web.example", "PORT=80a"],
+        );
+        let none = sample::inspected("n", "none", 3, &["SERVICENAME=web"]);
+        let lines = told(&selected(&[web("a", 1, &[]), bad, none]));
+        assert_eq!(lines[0], "web host web.example:80 [a@10.0.0.1]");
+        assert!(
+            lines[1].starts_with("bad: left out!: PORT=\"80a\": want a number"),
+            "{lines:?}"
+        );
+        assert!(
+            lines[3].contains("is \"SERVICENAME\" meant to be it?"),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn rules_stand_in_order_and_conflicts_are_told() {
+        let one = |id: &str, second, name: &str, mode: &str, predicate: &str| {
+            let env = [
+                format!("SERVICE_NAME={name}"),
+                format!("CONFIG_MODE={mode}"),
+                format!("PREDICATE={predicate}"),
+            ];
+            let env: Vec<&str> = env.iter().map(String::as_str).collect();
+            sample::inspected(id, name, second, &env)
+        };
+        let lines = told(&selected(&[
+            one("a", 1, "api", "path", "api"),
+            one("b", 2, "deep", "path", "api/v2"),
+            one("c", 3, "zoo", "host", "x.example"),
+            one("d", 4, "Ape", "host", "X.example"),
+            one("e", 5, "ape", "host", "y.example"),
+        ]));
+        let rules: Vec<&str> = lines[..5]
+            .iter()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert_eq!(rules, ["Ape", "ape", "zoo", "deep", "api"]);
+        assert_eq!(
+            lines[10..],
+            [
+                "services Ape and ape differ in upper and lower case alone; they are two services",
+                "services Ape and zoo both claim host x.example: Ape gets its requests, since its rule comes first",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_payload_is_complete_truthful_and_always_the_same() {
+        let selection = selected(&[web("b", 2, &[]), web("a", 1, &[])]);
+        let other = |id: &str| Running {
+            service_name: "web".to_owned(),
+            id: id.to_owned(),
+            ip: "10.9.0.1".to_owned(),
+        };
+        let payload = selection.payload("astro", &[other("z"), other("a")]);
+        assert_eq!(
+            serde_json::to_string(&payload).expect("JSON"),
+            r#"{"table":"astro","running":[{"serviceName":"web","id":"a","ip":"10.0.0.1"},{"serviceName":"web","id":"b","ip":"10.0.0.2"},{"serviceName":"web","id":"z","ip":"10.9.0.1"}],"candidates":[{"serviceName":"web","port":80,"configMode":"host","predicate":"web.example","containers":[{"id":"a","ip":"10.0.0.1"},{"id":"b","ip":"10.0.0.2"}]}]}"#
+        );
+        let empty = Selection::default().payload("astro", &[]);
+        assert_eq!(
+            serde_json::to_string(&empty).expect("JSON"),
+            r#"{"table":"astro","running":[],"candidates":[]}"#
+        );
+    }
+
+    #[test]
+    fn what_the_registry_cannot_route_is_left_out() {
+        let mut selection = selected(&[web("a", 1, &[])]);
+        selection.leave_out(|_| Err("no wildcards".to_owned()));
+        assert_eq!(told(&selection), ["c-a: left out!: no wildcards"]);
+        assert_eq!(selection.counts(), (0, 0, 1));
+    }
+}

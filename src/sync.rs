@@ -31,9 +31,6 @@ const PASS_LOCK_PATIENCE: Duration = Duration::from_secs(120);
 /// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
 const LENDERS_DEEP_MAX: u32 = 3;
 
-/// How long a survey waits for addresses of Weave's router; what it does not know then is pending.
-const SURVEY_ADDRESSES_LIMIT: Duration = Duration::from_secs(3);
-
 /// How much of Docker a pass looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Look {
@@ -57,6 +54,9 @@ pub struct Parts {
     pub host: Option<IpAddr>,
     /// Weave's side; `None` with `--weave never`.
     pub overlay: Option<Overlay>,
+    /// How long a pass waits for addresses that Weave's router does not know yet: zero in `watch`, which
+    /// hears of them later.
+    pub address_patience: Duration,
     /// The registry, and the table asked for.
     pub registry: Box<dyn Registry>,
     /// Table of the registry.
@@ -85,6 +85,7 @@ pub struct Syncer {
     network: Option<String>,
     host: Option<IpAddr>,
     overlay: Option<Overlay>,
+    address_patience: Duration,
     registry: Box<dyn Registry>,
     table: String,
     haproxy: Haproxy,
@@ -108,6 +109,7 @@ impl Syncer {
             network: parts.network,
             host: parts.host,
             overlay: parts.overlay,
+            address_patience: parts.address_patience,
             registry: parts.registry,
             table: parts.table,
             haproxy: parts.haproxy,
@@ -148,6 +150,7 @@ impl Syncer {
             .next_due()
             .into_iter()
             .chain(self.list_again)
+            .chain(self.haproxy.next_due())
             .chain(self.registry_due())
             .min()
     }
@@ -177,6 +180,10 @@ impl Syncer {
     pub fn pass(&mut self, news: &News, look: Look, cause: &str) -> Result<Ended> {
         let mut record = Record::begin(cause);
         let ended = self.steps(news, look, &mut record);
+        let refused = self.haproxy.held().all().iter();
+        record.refused = refused
+            .map(|(service, held)| (service.clone(), held.words.clone()))
+            .collect();
         record.end(ended.as_ref().copied());
         self.record = record;
         ended
@@ -186,6 +193,7 @@ impl Syncer {
         let _lock = self.lock()?;
         let started = Instant::now();
         record.stage = Stage::Look;
+        self.haproxy.tend(started);
         self.owed = self.owed.max(look);
         self.look(news)?;
         self.want_addresses(look, started);
@@ -339,9 +347,6 @@ impl Syncer {
         }
         survey.running = running;
         self.want_addresses(Look::Afresh, now);
-        if let Some(overlay) = &mut self.overlay {
-            overlay.settle(SURVEY_ADDRESSES_LIMIT);
-        }
         self.payload();
         Ok(survey)
     }
@@ -471,6 +476,9 @@ impl Syncer {
             overlay.want(&wanted, now);
             if look != Look::Changes {
                 overlay.refresh(now);
+            }
+            if !self.address_patience.is_zero() {
+                overlay.settle(self.address_patience);
             }
         }
     }

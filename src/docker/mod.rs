@@ -11,6 +11,8 @@ pub mod events;
 #[cfg(test)]
 mod fixture;
 mod refusal;
+#[cfg(test)]
+pub(crate) mod sample;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! A change is written down at once; passes that changed nothing at most once a second, for events may come
 //! by the thousand. It must not know how a pass is made.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,7 @@ impl Book {
             next_try: None,
             registry: None,
             containers: None,
+            refused: BTreeMap::new(),
             hold: None,
         };
         Book {
@@ -161,6 +163,9 @@ impl Book {
             // A pass that failed before it came to HAProxy has paid nothing.
             (Some(_), _) => {}
             (None, owed) => *owed = None,
+        }
+        if record.ended != Ended::Failed {
+            status.refused = record.refused.iter().cloned().collect();
         }
         status.next_try = record.failure.as_ref().and(next_try).map(moment::at);
         status.hold = if record.ended == Ended::Held {

@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use crate::atomic_file::{self, Durability};
 use crate::error::Result;
+use crate::haproxy::By;
 use crate::report::moment;
-use crate::report::record::{Answers, Ended, Record, Stage, how};
+use crate::report::record::{Answers, Ended, Record, Stage};
 use crate::report::status::Status;
 
 /// Largest file that counters are read back from, in bytes; ours has a few thousand.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The steps of a pass whose durations are summed up.
-const STEPS: [&str; 6] = ["look", "ask", "check", "swap", "reload", "total"];
+const STEPS: [&str; 6] = ["look", "ask", "check", "swap", "live", "total"];
 
 /// What counts up.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -66,11 +67,11 @@ impl Metrics {
         if let Some(applied) = &record.applied {
             step("check", Some(applied.check));
             step("swap", Some(applied.swap));
-            step("reload", Some(applied.reload));
+            step("live", Some(applied.reload));
         }
         step("total", Some(record.took));
-        match record.applied.as_ref().map(how) {
-            Some("runtime") => counters.add(RUNTIME_UPDATES, 1.0),
+        match record.applied.as_ref().map(|applied| applied.by) {
+            Some(By::Socket) => counters.add(RUNTIME_UPDATES, 1.0),
             Some(_) => counters.add(RELOADS, 1.0),
             None => {}
         }
@@ -252,6 +253,11 @@ impl Page {
             "cosmonaut_services",
             "Services that are routed.",
             status.containers.as_ref().map(|c| c.services as f64),
+        );
+        self.gauge(
+            "cosmonaut_refused_services",
+            "Services that HAProxy refuses while all others are served.",
+            Some(status.refused.len() as f64),
         );
         let docker = status.docker.as_ref();
         self.gauge(

@@ -24,11 +24,19 @@ pub fn in_words(plan: &Plan, stand_in: bool) -> String {
     );
     text.push_str(match (&plan.told, diff.is_empty()) {
         (Told::Nothing, _) => "# HAProxy would be told nothing: it runs this config already.\n",
+        (Told::Commands(_), _) => {
+            "# HAProxy would be told by its runtime socket (if it runs what it took last; else to reload):\n"
+        }
         (Told::Reload, true) => {
             "# HAProxy would be told to reload: the file is right, but HAProxy has not taken it yet.\n"
         }
         (Told::Reload, false) => "# HAProxy would be told to reload.\n",
     });
+    if let Told::Commands(commands) = &plan.told {
+        for command in commands {
+            text.push_str(&format!("#   {command}\n"));
+        }
+    }
     text + &diff
 }
 
@@ -62,6 +70,21 @@ mod tests {
                     "+++ /h.cfg (planned)",
                     "@@ -0,0 +1 @@",
                     "+a",
+                ],
+            ),
+            (
+                Some("a\n"),
+                "b\n",
+                Told::Commands(vec!["del server be_a/x".to_owned()]),
+                false,
+                &[
+                    "# HAProxy would be told by its runtime socket (if it runs what it took last; else to reload):",
+                    "#   del server be_a/x",
+                    "--- /h.cfg",
+                    "+++ /h.cfg (planned)",
+                    "@@ -1 +1 @@",
+                    "-a",
+                    "+b",
                 ],
             ),
             (

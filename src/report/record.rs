@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::haproxy::Applied;
+use crate::haproxy::{Applied, By};
 use crate::report::moment;
 use crate::timestamp::Timestamp;
 
@@ -155,6 +155,8 @@ pub struct Record {
     pub answers: Option<Answers>,
     /// What changed, in words; empty when nothing did.
     pub changes: String,
+    /// Services that HAProxy refuses while all others are served, with its words.
+    pub refused: Vec<(String, String)>,
     /// How HAProxy took it, if it took something.
     pub applied: Option<Applied>,
     /// Time spent looking at Docker.
@@ -178,6 +180,7 @@ impl Record {
             counts: None,
             answers: None,
             changes: String::new(),
+            refused: Vec::new(),
             applied: None,
             look: None,
             ask: None,
@@ -227,9 +230,9 @@ impl Record {
             ask_ms = ask,
             check_ms = check,
             swap_ms = swap,
-            reload_ms = reload,
+            live_ms = reload,
             total_ms = ms(Some(self.took));
-            "{} ({}); {}; look {look:.1} ms, ask {ask:.1} ms, check {check:.1} ms, swap {swap:.1} ms, reload {reload:.1} ms",
+            "{} ({}); {}; look {look:.1} ms, ask {ask:.1} ms, check {check:.1} ms, swap {swap:.1} ms, live {reload:.1} ms",
             self.changes,
             self.cause,
             in_words(applied),
@@ -260,16 +263,20 @@ impl Record {
 }
 
 /// The way by which a config went live, as one word for machines.
-pub fn how(_applied: &Applied) -> &'static str {
-    "reload"
+pub fn how(applied: &Applied) -> &'static str {
+    match applied.by {
+        By::Script => "script",
+        By::Master => "master",
+        By::Socket => "socket",
+    }
 }
 
 /// The same for people.
 pub fn in_words(applied: &Applied) -> &'static str {
-    if applied.confirmed {
-        "reloaded and confirmed"
-    } else {
-        "reloaded"
+    match (applied.by, applied.confirmed) {
+        (By::Socket, _) => "without a reload",
+        (By::Script | By::Master, true) => "reloaded and confirmed",
+        (By::Script | By::Master, false) => "reloaded",
     }
 }
 

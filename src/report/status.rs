@@ -3,6 +3,7 @@
 //! The file alone proves nothing: `watch` runs if it holds its lock. So the words of a dead one are shown
 //! as what they are. It must not know how a pass is made.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -55,6 +56,9 @@ pub struct Status {
     pub registry: Option<Registry>,
     /// What the containers came to in the last pass that could look at them.
     pub containers: Option<Containers>,
+    /// Services that HAProxy refuses while all others are served, with its words.
+    #[serde(default)]
+    pub refused: BTreeMap<String, String>,
     /// What a rollback holds.
     pub hold: Option<Hold>,
 }
@@ -325,6 +329,9 @@ impl View {
                 ),
             );
         }
+        for (service, words) in &status.refused {
+            line("refused", format!("service {service}: {words}"));
+        }
         if let Some(hold) = &status.hold {
             line("held", history::hold_in_words(hold));
         }
@@ -429,6 +436,7 @@ mod tests {
                 left_out: 2,
                 services: 2,
             }),
+            refused: BTreeMap::from([("odd".to_owned(), "line 9: no".to_owned())]),
             hold: None,
         }
     }
@@ -488,6 +496,7 @@ owed        HAProxy HAS NOT TAKEN the newest config, since 2026-11-22T11:58:57Z 
 next try    2026-11-22T12:00:05Z (in 5s)
 registry    cosmos, held since 2026-11-22T11:00:00Z (1h 0m ago)
 containers  3 routed, 1 pending, 2 left out; services: 2
+refused     service odd: line 9: no
 held        a rollback holds config fedcba9876543210; `cosmonaut resume` or SIGHUP ends that
 ";
         assert_eq!(words, expected);

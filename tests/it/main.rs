@@ -4,9 +4,12 @@
 mod cli;
 mod command_line;
 mod cosmos;
+mod haproxy;
+mod layout;
 mod real;
 mod report;
 mod support;
 mod sync;
 mod watch;
+mod weave;
 mod wire;

@@ -40,8 +40,8 @@ impl Site {
             haproxy: docker.name("haproxy"),
             docker,
         };
-        // The first config comes before HAProxy and is there when it starts; until then that is a failure.
-        site.sync(1);
+        // The first config comes before HAProxy and is there when it starts.
+        site.sync(0);
         site.haproxy = site
             .docker
             .haproxy(&site.network, &site.sandbox.state(), haproxy_options);

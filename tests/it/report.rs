@@ -504,16 +504,11 @@ fn a_pass_that_changed_something_is_one_line_with_stable_fields() {
     assert_eq!(second["target"], "pass");
     let cause = second["cause"].as_str().expect("a cause");
     assert!(cause.starts_with("start of asteroid-b"), "{cause}");
-    assert_eq!(second["how"], "reload");
+    assert_eq!(second["how"], "script");
     assert_eq!(second["services"], 1);
     assert_eq!(second["routed"], 2);
     for step in [
-        "look_ms",
-        "ask_ms",
-        "check_ms",
-        "swap_ms",
-        "reload_ms",
-        "total_ms",
+        "look_ms", "ask_ms", "check_ms", "swap_ms", "live_ms", "total_ms",
     ] {
         assert!(second[step].is_number(), "{step}: {second}");
     }
@@ -562,10 +557,7 @@ fn metrics_of_a_watch() {
             "cosmonaut_registry_state{registry=\"built-in\",state=\"held\"}",
             0.0,
         ),
-        (
-            "cosmonaut_step_duration_seconds_count{step=\"reload\"}",
-            1.0,
-        ),
+        ("cosmonaut_step_duration_seconds_count{step=\"live\"}", 1.0),
         ("cosmonaut_owed", 0.0),
         ("cosmonaut_held", 0.0),
         (
