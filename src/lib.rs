@@ -58,6 +58,7 @@ pub mod timestamp;
 pub mod transport;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -200,10 +201,16 @@ fn show_explanation(options: &Options, container: Option<&str>, json: bool) -> R
     )?);
     let survey = syncer.survey()?;
     let interest = interest(options);
+    // What HAProxy itself refuses only a watch knows; without its status the rest is told.
+    let refused = match status::read(&options.state_dir) {
+        Ok(Some(status)) => status.refused,
+        _ => BTreeMap::new(),
+    };
     let asked = explain::Asked {
         interest: &interest,
         keyword: &options.keyword,
         cosmos: options.cosmos_url.is_some(),
+        refused: &refused,
     };
     let mut explanation = Explanation::all(&survey, syncer.selection(), asked);
     if let Some(name) = container {

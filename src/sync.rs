@@ -74,6 +74,8 @@ pub struct Survey {
     pub running: Vec<Row>,
     /// What the containers that were inspected say of themselves, by id.
     pub settings: BTreeMap<String, Vec<Setting>>,
+    /// TCP ports that the containers expose, by id.
+    pub exposed: BTreeMap<String, Vec<u16>>,
     /// Containers that could not be inspected, by id, and why.
     pub unread: BTreeMap<String, String>,
 }
@@ -146,10 +148,12 @@ impl Syncer {
 
     /// When something must be looked at again without any news.
     pub fn next_due(&self) -> Option<Instant> {
-        self.inventory
-            .next_due()
-            .into_iter()
-            .chain(self.list_again)
+        let looks = self.inventory.next_due().into_iter().chain(self.list_again);
+        if self.record.ended == Ended::Held {
+            // Nothing is asked or applied while a rollback holds, so what is due there stays due.
+            return looks.min();
+        }
+        looks
             .chain(self.haproxy.next_due())
             .chain(self.registry_due())
             .min()
@@ -334,6 +338,8 @@ impl Syncer {
                         if let Some(found) = &found {
                             let said = description::said(&found.env, &found.labels);
                             survey.settings.insert(id.clone(), said);
+                            let exposed = found.container.exposed_tcp_ports.clone();
+                            survey.exposed.insert(id.clone(), exposed);
                         }
                         self.inventory.inspected(&id, found, None);
                     }

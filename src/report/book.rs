@@ -256,3 +256,128 @@ impl Book {
         self.trouble = words;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::record::Failure;
+
+    fn record(ended: Ended, stage: Stage) -> Record {
+        let mut record = Record::begin("test");
+        record.ended = ended;
+        record.stage = stage;
+        if matches!(ended, Ended::Failed | Ended::NotRunning) {
+            record.failure = Some(Failure {
+                why: format!("{} failed", stage.word()),
+                hint: None,
+            });
+        }
+        record.answers = match (ended, stage) {
+            (_, Stage::Lock | Stage::Look) => None,
+            (Ended::Failed, Stage::Ask) => Some(Answers::Held),
+            _ => Some(Answers::Fresh),
+        };
+        record
+    }
+
+    fn book(name: &str) -> Book {
+        let state_dir =
+            std::env::temp_dir().join(format!("cosmonaut-book-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&state_dir).expect("a folder");
+        Book::new(Subject {
+            state_dir,
+            config: "/etc/haproxy/haproxy.cfg".into(),
+            registry: "cosmos",
+            metrics_file: None,
+        })
+    }
+
+    #[test]
+    fn what_is_owed_and_how_the_registry_stands() {
+        let mut book = book("owed");
+        for (ended, stage, owed, registry) in [
+            (Ended::Failed, Stage::Look, None, None),
+            (Ended::Applied, Stage::Apply, None, Some("fresh")),
+            (Ended::Failed, Stage::Ask, None, Some("held")),
+            (
+                Ended::Failed,
+                Stage::Check,
+                Some("check failed"),
+                Some("fresh"),
+            ),
+            (
+                Ended::Failed,
+                Stage::Apply,
+                Some("apply failed"),
+                Some("fresh"),
+            ),
+            // What is owed stays owed while the pass does not come that far.
+            (
+                Ended::Failed,
+                Stage::Look,
+                Some("apply failed"),
+                Some("fresh"),
+            ),
+            (Ended::Unchanged, Stage::Ask, None, Some("fresh")),
+            (
+                Ended::NotRunning,
+                Stage::Apply,
+                Some("apply failed"),
+                Some("fresh"),
+            ),
+            (Ended::Held, Stage::Look, None, Some("fresh")),
+        ] {
+            let since = book.status.owed.as_ref().map(|owed| owed.since);
+            let soon = Instant::now() + Duration::from_secs(9);
+            book.passed(&record(ended, stage), Some(soon));
+            let status = &book.status;
+            let why = status.owed.as_ref().map(|owed| owed.why.as_str());
+            assert_eq!(why, owed, "{ended:?} {stage:?}");
+            let state = status.registry.as_ref().map(|known| known.state.as_str());
+            assert_eq!(state, registry, "{ended:?} {stage:?}");
+            let failed = matches!(ended, Ended::Failed | Ended::NotRunning);
+            assert_eq!(status.next_try.is_some(), failed, "{ended:?}");
+            if let (Some(before), Some(now)) = (since, &status.owed) {
+                assert_eq!(now.since, before, "it counts from the first failure");
+            }
+        }
+        std::fs::remove_dir_all(&book.subject.state_dir).expect("removed");
+    }
+
+    #[test]
+    fn what_changes_nothing_is_written_once_a_second() {
+        let mut book = book("quiet");
+        book.follows("unix:///d.sock");
+        let path = book.subject.state_dir.join(status::FILE);
+        let mut written = || {
+            let _ = std::fs::remove_file(&path);
+            book.write();
+            path.exists()
+        };
+        assert!(written(), "the beginning");
+        assert!(!written(), "nothing is new");
+        book.passed(&record(Ended::Applied, Stage::Apply), None);
+        let mut written = |ended| {
+            let _ = std::fs::remove_file(&path);
+            book.passed(&record(ended, Stage::Apply), None);
+            book.write();
+            path.exists()
+        };
+        assert!(written(Ended::Unchanged), "the outcome is another one");
+        for _ in 0..50 {
+            assert!(!written(Ended::Unchanged), "the same again");
+        }
+        assert!(written(Ended::Applied));
+        assert!(book.due().is_none());
+        book.link(Link::Down("closed".to_owned()), moment::now());
+        book.write();
+        let status = status::read(&book.subject.state_dir)
+            .expect("good")
+            .expect("there");
+        assert_eq!(
+            status.docker.expect("docker").why.as_deref(),
+            Some("closed")
+        );
+        std::fs::remove_dir_all(&book.subject.state_dir).expect("removed");
+    }
+}

@@ -112,6 +112,8 @@ pub struct Asked<'a> {
     pub keyword: &'a str,
     /// Whether Cosmos makes the config; it names backends otherwise.
     pub cosmos: bool,
+    /// Services that HAProxy refuses, with its words, as the last `watch` said.
+    pub refused: &'a BTreeMap<String, String>,
 }
 
 impl Explanation {
@@ -124,9 +126,11 @@ impl Explanation {
             .iter()
             .map(|verdict| {
                 let said = survey.settings.get(&verdict.id).map(Vec::as_slice);
+                let exposed = survey.exposed.get(&verdict.id).map(Vec::as_slice);
                 account(
                     verdict,
                     said.unwrap_or_default(),
+                    exposed.unwrap_or_default(),
                     verdict.service.as_deref().and_then(candidate),
                     asked,
                 )
@@ -333,10 +337,21 @@ pub fn unknown(name: &str, survey: &Survey) -> Error {
 fn account(
     verdict: &Verdict,
     said: &[Said],
+    exposed: &[u16],
     service: Option<&Candidate>,
     asked: Asked<'_>,
 ) -> Account {
     let mut route = None;
+    let mut notes = verdict.notes.clone();
+    if let Some((name, words)) = verdict
+        .service
+        .as_ref()
+        .and_then(|service| asked.refused.get_key_value(service))
+    {
+        notes.push(format!(
+            "HAProxy refuses what is new of service {name}, as watch last saw: {words}"
+        ));
+    }
     let (word, because, fault) = match &verdict.finding {
         Finding::Routed {
             server,
@@ -351,6 +366,12 @@ fn account(
                 backend: backend(name, asked.cosmos),
                 server: server.clone(),
             });
+            if !exposed.is_empty() && !exposed.contains(port) {
+                notes.push(format!(
+                    "it exposes TCP port {}, but requests go to {port}: is PORT right?",
+                    listed(exposed)
+                ));
+            }
             (
                 "routed",
                 format!("{} and it describes a service", by_name(asked.keyword)),
@@ -367,9 +388,9 @@ fn account(
         because,
         fault,
         service: verdict.service.clone(),
-        settings: settings(said, service, &verdict.finding),
+        settings: settings(said, exposed, service, &verdict.finding),
         route,
-        notes: verdict.notes.clone(),
+        notes,
     }
 }
 
@@ -409,7 +430,7 @@ fn outside(found: &Inspected, interest: &Interest) -> Account {
         because,
         fault: false,
         service: None,
-        settings: settings(&said, None, &Finding::Pending(String::new())),
+        settings: settings(&said, &[], None, &Finding::Pending(String::new())),
         route: None,
         notes,
     }
@@ -434,7 +455,12 @@ fn by_name(keyword: &str) -> String {
 }
 
 /// What the container says, and what stands in where it says nothing.
-fn settings(said: &[Said], service: Option<&Candidate>, finding: &Finding) -> Vec<Setting> {
+fn settings(
+    said: &[Said],
+    exposed: &[u16],
+    service: Option<&Candidate>,
+    finding: &Finding,
+) -> Vec<Setting> {
     let mut settings: Vec<Setting> = said
         .iter()
         .map(|said| {
@@ -467,13 +493,22 @@ fn settings(said: &[Said], service: Option<&Candidate>, finding: &Finding) -> Ve
         stands_in("CONFIG_MODE", mode.to_owned(), "default");
     }
     if let Finding::Routed { port, .. } = finding {
-        stands_in(
-            "PORT",
-            port.to_string(),
-            "not given: the only exposed TCP port, else 80",
-        );
+        let from = match exposed {
+            [_] => "default: the only exposed TCP port".to_owned(),
+            [] => "default: no TCP port is exposed".to_owned(),
+            several => format!(
+                "default: several TCP ports are exposed ({})",
+                listed(several)
+            ),
+        };
+        stands_in("PORT", port.to_string(), &from);
     }
     settings
+}
+
+fn listed(ports: &[u16]) -> String {
+    let words: Vec<String> = ports.iter().map(u16::to_string).collect();
+    words.join(", ")
 }
 
 fn backend(service: &str, cosmos: bool) -> String {

@@ -63,6 +63,11 @@ fn mixed(name: &str) -> Sandbox {
         "rival",
         "web.example",
     ));
+    docker.add(
+        Container::serving("asteroid-port", "10.7.0.12", "port", "port.example")
+            .with_exposed("5000/tcp")
+            .with_env("PORT", "81"),
+    );
     docker.add(web("planet-x", "10.7.0.10"));
     docker.add(Container::new("database", "10.7.0.11"));
     sandbox
@@ -78,7 +83,7 @@ fn explain_tells_what_decided_each_container() {
         format!(
             "asteroid-a ({0}): routed\n    because      its name holds \"asteroid\" (--keyword) and it describes a service\n    \
              SERVICE_NAME web  [variable SERVICE_NAME]\n    PREDICATE    web.example  [variable PREDICATE]\n    \
-             CONFIG_MODE  host  [default]\n    PORT         8080  [not given: the only exposed TCP port, else 80]\n    \
+             CONFIG_MODE  host  [default]\n    PORT         8080  [default: the only exposed TCP port]\n    \
              address      10.7.0.2:8080  [network apps]\n    haproxy.cfg  backend be_web, server {0}\n",
             id("asteroid-a")
         ),
@@ -88,6 +93,8 @@ fn explain_tells_what_decided_each_container() {
             "asteroid-bad ({}): left out\n    because      PORT=\"80a\": want a number from 1 to 65535",
             id("asteroid-bad")
         ),
+        "PORT         80  [default: no TCP port is exposed]".to_owned(),
+        "note         it exposes TCP port 5000, but requests go to 81: is PORT right?".to_owned(),
         "because      SERVICE_NAME is missing".to_owned(),
         "is \"SERVICENAME\" meant to be it?".to_owned(),
         "because      its label cosmonaut.enable is false".to_owned(),
@@ -305,6 +312,14 @@ fn status_follows_the_watch() {
         s["watch"]["owed"].is_null() && s["watch"]["containers"]["routed"] == 3
     });
 
+    // Nothing is written while nothing happens.
+    let written =
+        || fs::metadata(sandbox.state().join("status.json")).and_then(|meta| meta.modified());
+    let before = written().expect("a time");
+    stays("an idle status file", Duration::from_millis(1_500), || {
+        written().is_ok_and(|now| now == before)
+    });
+
     // A daemon that is gone.
     sandbox.docker.stop_daemon();
     when(&sandbox, "the lost connection", &|s| {
@@ -321,6 +336,47 @@ fn status_follows_the_watch() {
     assert!(dead.stdout.contains("DOES NOT RUN"), "{dead}");
     let dead = json(&sandbox.run("status", &["--json"]));
     assert_eq!(dead["running"], false);
+}
+
+/// A service that HAProxy refuses is named by status and explain, and a hold does not make watch spin.
+#[test]
+fn a_refused_service_is_told_and_waits_while_a_rollback_holds() {
+    let sandbox = Sandbox::new("refused");
+    sandbox.docker.add(web("asteroid-a", "10.7.0.2"));
+    let watch = sandbox.settled_watch(&["-v"]);
+    sandbox.docker.run(web("asteroid-b", "10.7.0.3"));
+    sandbox.wait_config("both", SOON, |routes| routes.all().len() == 2);
+    sandbox.script.on(
+        "check",
+        "if grep -q odd.example \"$2\"; then echo 'no odd things' >&2; status=1; fi",
+    );
+    sandbox.docker.run(Container::serving(
+        "asteroid-odd",
+        "10.7.0.4",
+        "odd",
+        "odd.example",
+    ));
+    let status = wait_for("the refused service", SOON, || {
+        let status = json(&sandbox.run("status", &["--json"]));
+        status["watch"]["refused"]["odd"]
+            .is_string()
+            .then_some(status)
+    });
+    assert_eq!(status["ok"], true, "{status}");
+    let explained = sandbox.run("explain", &["asteroid-odd"]).exits(0);
+    assert!(
+        explained
+            .stdout
+            .contains("HAProxy refuses what is new of service odd")
+            && explained.stdout.contains("no odd things"),
+        "{explained}"
+    );
+    sandbox.run("rollback", &["2"]).exits(0);
+    // Past the first retry of the refused service, five seconds later.
+    stays("few passes", Duration::from_millis(6_500), || {
+        watch.stderr().matches("pass: ").count() < 12
+    });
+    watch.stop();
 }
 
 #[test]
