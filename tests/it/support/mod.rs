@@ -8,6 +8,7 @@ pub mod fake_weave;
 pub mod host_haproxy;
 pub mod load;
 pub mod md5;
+pub mod metrics;
 pub mod real_docker;
 pub mod routes;
 pub mod sandbox;
