@@ -52,6 +52,7 @@ pub mod logging;
 pub mod notify;
 pub mod overlay;
 pub mod program;
+pub mod ready;
 pub mod refrain;
 pub mod registry;
 pub mod report;
@@ -483,6 +484,7 @@ fn joined(
         host: transport::host_address(),
         overlay: overlay(options, scratch)?,
         address_patience: addresses,
+        ready: options.ready,
         registry,
         table: options.cosmos_table.clone(),
         haproxy: haproxy(options, &state_dir)?,
