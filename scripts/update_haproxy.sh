@@ -125,9 +125,9 @@ ready() {
 # A text that changes each time that the master $1 loads its file: the counters in its environment.
 generation() { cksum <"/proc/$1/environ" 2>/dev/null; }
 
-# Sets files (one a line), mode (W, Ws or nothing), master_socket, pidfile and only_checks from the command line of process $1.
+# Sets files (one a line), mode (W, Ws or nothing), master_socket, pidfile and checks from the command line of process $1.
 read_arguments() {
-    files='' mode='' master_socket='' pidfile='' only_checks='' last=''
+    files='' mode='' master_socket='' pidfile='' checks='' last=''
     arguments=$(tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null)
     while IFS= read -r argument; do
         case $last in
@@ -139,7 +139,7 @@ read_arguments() {
         case $argument in
         -W) mode=W ;;
         -Ws) mode=Ws ;;
-        -c) only_checks=yes ;;
+        -c) checks=yes ;;
         esac
         last=$argument
     done <<END
@@ -195,7 +195,7 @@ find_haproxy() {
         name_of "$parent"
         case $command in haproxy*) continue ;; esac # a worker
         read_arguments "$pid"
-        [ -z "$only_checks" ] || continue # it serves nobody
+        [ -z "$checks" ] || continue # somebody else's check
         if in_container "$pid"; then
             if reads_file "$pid" "/proc/$pid/root" "$1"; then inner_pid=$pid; fi
         elif reads_file "$pid" '' "$1"; then

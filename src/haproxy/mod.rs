@@ -250,8 +250,8 @@ impl Haproxy {
     /// When a step fails. HAProxy then runs what it ran before, and so does the file say.
     pub fn apply(&mut self, text: &str, request: &str) -> Result<Outcome> {
         let last_good = self.memory.last_good().map(|(text, _)| text);
-        let last_good = last_good.as_deref().map(config::split_fingerprint);
-        let old = last_good.map(|(text, _)| Config::parse(text));
+        let old = last_good.as_deref().map(config::split_fingerprint);
+        let old = old.map(|(text, _)| Config::parse(text));
         let new = Config::parse(text);
         let blocks = Blocks::new(&new, old.as_ref());
         let services = new.services();
@@ -275,6 +275,8 @@ impl Haproxy {
         let started = Instant::now();
         self.drain(before.as_deref(), taken.as_ref(), &new);
         let mut checked = started;
+        // Put in its place by an earlier pass, which did not get further: HAProxy was down, or we were killed.
+        let mut waiting = self.doubt.is_none();
         let mut installed = wanted;
         let mut accepted = true;
         if before.as_deref() != Some(installed.as_str()) {
@@ -291,12 +293,16 @@ impl Haproxy {
             if before.as_deref() != Some(installed.as_str()) {
                 let how = passed.staged.install()?;
                 self.say_in_place(how, &path);
+                waiting = false;
             }
         }
         let swapped = Instant::now();
         let fingerprint = fingerprint_of(&installed);
         let live = match self.by_socket(before.as_deref(), taken.as_ref(), &installed) {
             Some(loaded) => Ok((By::Socket, true, loaded)),
+            None if waiting && live::shows(&self.settings, &fingerprint) => {
+                Ok((By::Itself, true, fingerprint.clone()))
+            }
             None => match live::reload(&self.settings, &path, &fingerprint) {
                 Ok(Live::Yes { by, confirmed }) => Ok((by, confirmed, fingerprint.clone())),
                 Ok(Live::NotRunning(words)) => return Ok(Outcome::NotRunning(words)),
@@ -321,7 +327,7 @@ impl Haproxy {
             confirmed,
             by,
         };
-        let changes = changes::in_words(before.as_deref(), &installed);
+        let changes = changes::in_words(last_good.as_deref(), &installed);
         Ok(Outcome::Applied { how, changes })
     }
 

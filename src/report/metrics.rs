@@ -72,8 +72,8 @@ impl Metrics {
         step("total", Some(record.took));
         match record.applied.as_ref().map(|applied| applied.by) {
             Some(By::Socket) => counters.add(RUNTIME_UPDATES, 1.0),
-            Some(_) => counters.add(RELOADS, 1.0),
-            None => {}
+            Some(By::Script | By::Master) => counters.add(RELOADS, 1.0),
+            Some(By::Itself) | None => {}
         }
     }
 

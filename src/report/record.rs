@@ -282,6 +282,7 @@ pub fn how(applied: &Applied) -> &'static str {
         By::Script => "script",
         By::Master => "master",
         By::Socket => "socket",
+        By::Itself => "itself",
     }
 }
 
@@ -289,6 +290,7 @@ pub fn how(applied: &Applied) -> &'static str {
 pub fn in_words(applied: &Applied) -> &'static str {
     match (applied.by, applied.confirmed) {
         (By::Socket, _) => "without a reload",
+        (By::Itself, _) => "HAProxy took it as it started",
         (By::Script | By::Master, true) => "reloaded and confirmed",
         (By::Script | By::Master, false) => "reloaded",
     }

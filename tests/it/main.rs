@@ -7,6 +7,7 @@ mod cosmos;
 mod doctor;
 mod haproxy;
 mod layout;
+mod lossless;
 mod notify;
 mod real;
 mod report;

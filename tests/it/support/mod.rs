@@ -6,6 +6,7 @@ pub mod fake_cosmos;
 pub mod fake_docker;
 pub mod fake_weave;
 pub mod host_haproxy;
+pub mod load;
 pub mod md5;
 pub mod metrics;
 pub mod real_docker;
