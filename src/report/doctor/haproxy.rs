@@ -59,7 +59,24 @@ fn script_check(subject: &Subject, text: Option<&str>, budget: Budget) -> Findin
     let path = subject
         .script_path
         .as_deref()
-        .unwrap_or(Path::new("/bin/sh"));
+        .unwrap_or(Path::new(script::SHELL));
+    let no_shell = subject.script_path.is_none() && !path.exists();
+    if no_shell && matches!(subject.master, Ok(Some(_))) {
+        return Finding::ok(
+            CHECK,
+            format!(
+                "there is no {} to run one; HAProxy is reloaded by its master socket",
+                script::SHELL
+            ),
+        );
+    }
+    if no_shell {
+        return Finding::fail(
+            CHECK,
+            format!("there is no {} to run the built-in one", script::SHELL),
+            "--haproxy-master names HAProxy's master socket (haproxy -S), by which it is reloaded without a shell",
+        );
+    }
     match fs::metadata(path) {
         Err(error) => {
             return Finding::fail(
