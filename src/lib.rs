@@ -24,14 +24,15 @@
 //! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos`,
 //!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads; only `main` prints errors.
 //! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `schedule`, `timestamp`,
-//!   `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`) name no file,
+//!   `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`, `report/{diff,explain,plan}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
 //! - No async runtime, no listener, no queue that can fill, no unsafe code, no wait without a limit.
 //!
 //! # The modules, in flow order
 //!
 //! [`cli`] -> [`docker`] over [`transport`] and [`http`] -> [`inbox`], [`schedule`], [`watch`] ->
-//! [`inventory`], [`description`], [`address`], [`service`] -> [`registry`] -> [`haproxy`], joined by [`sync`].
+//! [`inventory`], [`description`], [`address`], [`service`] -> [`registry`] -> [`haproxy`], joined by [`sync`]. What a
+//! pass came to is a record that [`report`] tells: log line, status, metrics, history; and `explain` and `plan`.
 
 pub mod address;
 pub mod atomic_file;
@@ -40,6 +41,7 @@ pub mod config;
 pub mod description;
 pub mod docker;
 pub mod error;
+pub mod guard;
 pub mod haproxy;
 pub mod http;
 pub mod inbox;
@@ -49,6 +51,7 @@ pub mod logging;
 pub mod notify;
 pub mod overlay;
 pub mod program;
+pub mod refrain;
 pub mod registry;
 pub mod report;
 pub mod schedule;
@@ -58,6 +61,7 @@ pub mod timestamp;
 pub mod transport;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -82,8 +86,13 @@ use registry::embedded::Embedded;
 use registry::ladder::Ladder;
 use registry::store::Store;
 use registry::template::Base;
-use report::doctor::{self, Ask, Subject};
-use sync::{Look, Outcome, Syncer};
+use report::book::{Book, Subject};
+use report::doctor::{self, Ask};
+use report::explain::{self, Explanation};
+use report::history::{self, History};
+use report::record::Ended;
+use report::{moment, plan, status};
+use sync::{Look, Syncer};
 
 /// Exit code of a failure: nothing was broken, the running config stands.
 const FAILED: u8 = 1;
@@ -91,6 +100,12 @@ const FAILED: u8 = 1;
 const COSMOS_OUTAGE: Duration = Duration::from_secs(30);
 /// Exit code of a wrong command line.
 const USAGE: u8 = 2;
+/// Exit code of a plan that would change something.
+const WOULD_CHANGE: u8 = 3;
+/// How long `explain` and `plan` wait for addresses of Weave's router; what it does not know then is pending.
+const LOOK_ADDRESSES: Duration = Duration::from_secs(3);
+/// How long a starting `watch` waits for its lock: `status` and `resume` look at it for microseconds.
+const WATCH_LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Why the program ends with another code than 0, for `main` to print.
 #[derive(Debug)]
@@ -141,44 +156,190 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> std::result::Result
 
 fn act(action: &Action, options: &Options) -> Result<u8> {
     match action {
-        Action::Sync => sync_once(options).map(|()| 0),
-        Action::Watch => watch_on(options).map(|()| 0),
-        Action::Doctor { ask, json } => examine(options, *ask, *json),
-        _ => Err(Error::new(
-            "this command is not there yet",
-            "it comes with a later version",
-        )),
+        Action::Sync => sync_once(options)?,
+        Action::Watch => watch_on(options)?,
+        Action::Plan { ask } => return show_plan(options, *ask),
+        Action::Explain { container, json } => {
+            show_explanation(options, container.as_deref(), *json)?
+        }
+        Action::Doctor { ask, json } => return examine(options, *ask, *json),
+        Action::Status { json } => return show_status(options, *json),
+        Action::History => show_history(options)?,
+        Action::Rollback(number) => roll_back(options, *number)?,
+        Action::Resume => resume(options)?,
     }
+    Ok(0)
 }
 
 fn sync_once(options: &Options) -> Result<()> {
-    let patience = Patience {
-        pause: Box::new(|time| {
-            std::thread::sleep(time);
-            true
-        }),
-        // A pass that must end cannot wait: the tries within it were the wait.
-        take_over: Duration::ZERO,
-        addresses: poller::DEADLINE,
-    };
-    let mut syncer = Syncer::new(parts(options, patience)?);
+    let state_dir = lock::make_state_dir(&options.state_dir)?;
+    let mut syncer = Syncer::new(parts(options, impatient())?);
     let asked = News {
         asked: true,
         ..News::default()
     };
-    match syncer.pass(&asked, Look::Afresh)? {
-        Outcome::Unchanged => Ok(()),
-        Outcome::NotRunning(words) => {
-            log::warn!("the config is in its place, but HAProxy is not running ({words})");
+    let ended = syncer.pass(&asked, Look::Afresh, "sync");
+    if options.metrics_file.is_some() {
+        let mut book = Book::new(subject(options, &state_dir));
+        book.passed(syncer.record(), None);
+        book.write_only_metrics();
+    }
+    match ended? {
+        Ended::Applied => print(&format!("{}\n", syncer.record().changes)),
+        Ended::NotRunning => {
+            syncer.record().log_trouble(log::Level::Warn, "");
             Ok(())
         }
-        Outcome::Applied(report) => print(&format!("{}\n", report.changes)),
+        _ => Ok(()),
+    }
+}
+
+fn show_explanation(options: &Options, container: Option<&str>, json: bool) -> Result<()> {
+    let mut syncer = Syncer::new(looking(
+        options,
+        registry(options, Store::read_only(&options.state_dir), impatient())?,
+    )?);
+    let survey = syncer.survey()?;
+    let interest = interest(options);
+    // What HAProxy itself refuses only a watch knows; without its status the rest is told.
+    let refused = match status::read(&options.state_dir) {
+        Ok(Some(status)) => status.refused,
+        _ => BTreeMap::new(),
+    };
+    let asked = explain::Asked {
+        interest: &interest,
+        keyword: &options.keyword,
+        cosmos: options.cosmos_url.is_some(),
+        refused: &refused,
+    };
+    let mut explanation = Explanation::all(&survey, syncer.selection(), asked);
+    if let Some(name) = container {
+        let found = syncer
+            .inspect_one(name)?
+            .ok_or_else(|| explain::unknown(name, &survey))?;
+        explanation = Explanation::one(&found, explanation, &interest);
+    }
+    if json {
+        print_json(&explanation)
+    } else {
+        print(&explanation.in_words())
+    }
+}
+
+fn show_plan(options: &Options, ask: bool) -> Result<u8> {
+    let store = Store::read_only(&options.state_dir);
+    let stand_in = options.cosmos_url.is_some() && !ask;
+    let registry = if stand_in {
+        Box::new(built_in(options, store)?)
+    } else {
+        registry(options, store, impatient())?
+    };
+    let mut syncer = Syncer::new(looking(options, registry)?);
+    syncer.survey()?;
+    let planned = syncer.plan()?;
+    if let Some(hold) = History::new(&options.state_dir).hold() {
+        log::warn!(
+            "{}; this is what a pass would do then",
+            history::hold_in_words(&hold)
+        );
+    }
+    print(&plan::in_words(&planned, stand_in))?;
+    Ok(if plan::changes(&planned) {
+        WOULD_CHANGE
+    } else {
+        0
+    })
+}
+
+fn show_status(options: &Options, json: bool) -> Result<u8> {
+    let dir = &options.state_dir;
+    let now = moment::now();
+    let view = status::View::new(
+        status::read(dir)?,
+        lock::holder(dir, lock::WATCH),
+        History::new(dir).hold(),
+        now,
+    );
+    if json {
+        print_json(&view)?;
+    } else {
+        print(&view.in_words(now))?;
+    }
+    Ok(if view.ok { 0 } else { FAILED })
+}
+
+fn show_history(options: &Options) -> Result<()> {
+    let history = History::new(&options.state_dir);
+    let entries = history.entries()?;
+    if entries.is_empty() {
+        log::info!("there is no history in {}", options.state_dir.display());
+    }
+    let present = haproxy(options, &options.state_dir)?.taken();
+    print(&history::in_words(
+        &entries,
+        present.as_deref(),
+        history.hold().as_ref(),
+    ))
+}
+
+fn roll_back(options: &Options, number: Option<u32>) -> Result<()> {
+    let mut syncer = Syncer::new(parts(options, impatient())?);
+    let (entry, ended) = syncer.roll_back(number)?;
+    let how = match ended {
+        Ended::Applied => "HAProxy took",
+        Ended::NotRunning => "HAProxy does not run and will start with",
+        _ => "HAProxy runs",
+    };
+    print(&format!(
+        "{how} config {} of {} ({}); it is held until `cosmonaut resume` or SIGHUP\n",
+        entry.fingerprint,
+        entry.time.to_seconds(),
+        entry.changes
+    ))
+}
+
+fn resume(options: &Options) -> Result<()> {
+    let dir = &options.state_dir;
+    if !History::new(dir).end_hold()? {
+        return print("nothing was held\n");
+    }
+    let told = match lock::holder(dir, lock::WATCH) {
+        None => "the next sync or watch follows the containers again".to_owned(),
+        Some(pid) => match wake(pid) {
+            Ok(()) => format!("watch (pid {pid}) follows the containers again"),
+            Err(why) => format!(
+                "watch (pid {pid}) follows the containers again with its next pass; it could not be told now: {why}"
+            ),
+        },
+    };
+    print(&format!("the rollback is over: {told}\n"))
+}
+
+/// Makes a running `watch` look now.
+fn wake(pid: u32) -> std::result::Result<(), String> {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or("its pid makes no sense")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).map_err(|e| e.to_string())
+}
+
+/// How a command that ends by itself waits for a Cosmos that fails.
+fn impatient() -> Patience {
+    Patience {
+        pause: Box::new(|time| {
+            std::thread::sleep(time);
+            true
+        }),
+        // What must end cannot wait: the tries within one question were the wait.
+        take_over: Duration::ZERO,
+        addresses: poller::DEADLINE,
     }
 }
 
 fn watch_on(options: &Options) -> Result<()> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
-    let _lock = lock::take(&state_dir, lock::WATCH, Duration::ZERO)
+    let _lock = lock::take(&state_dir, lock::WATCH, WATCH_LOCK_PATIENCE)
         .map_err(|error| error.hint("only one watch may run with one --state-dir"))?;
     let inbox = Inbox::default();
     let waiting = inbox.clone();
@@ -192,6 +353,7 @@ fn watch_on(options: &Options) -> Result<()> {
     let interest = parts.interest.clone();
     let schedule = schedule::Schedule::new(options.settle, options.settle_max, options.resync);
     let notify = Notify::from_env(&|name| std::env::var_os(name), std::process::id());
+    let book = Book::new(subject(options, &state_dir));
     watch::run(
         Syncer::new(parts),
         events,
@@ -199,6 +361,7 @@ fn watch_on(options: &Options) -> Result<()> {
         inbox,
         schedule,
         notify,
+        book,
     )
 }
 
@@ -211,13 +374,10 @@ fn examine(options: &Options, ask: bool, json: bool) -> Result<u8> {
     let variable = |name: &str| std::env::var(name).ok();
     let script_timeout = options.script_timeout.min(doctor::SCRIPT_MAX);
     let ask = if ask { Ask::Yes } else { Ask::No };
-    let subject = Subject {
+    let subject = doctor::Subject {
         docker: endpoint::resolve(options.docker_host.as_deref(), &variable),
         keyword: options.keyword.clone(),
-        interest: Interest {
-            keyword: Keyword::new(&options.keyword),
-            haproxy: options.haproxy_container.clone(),
-        },
+        interest: interest(options),
         network: options.network.clone(),
         host: transport::host_address(),
         overlay: overlay(options, &work),
@@ -250,14 +410,32 @@ fn examine(options: &Options, ask: bool, json: bool) -> Result<u8> {
     });
     printed?;
     if json {
-        let text = serde_json::to_string_pretty(&findings)
-            .map_err(|e| Error::new("cannot write the findings as JSON", e))?;
-        print(&format!("{text}\n"))?;
+        print_json(&findings)?;
     }
     let failed = findings
         .iter()
         .any(|finding| finding.verdict == doctor::Verdict::Fail);
     Ok(if failed { FAILED } else { 0 })
+}
+
+fn subject(options: &Options, state_dir: &Path) -> Subject {
+    Subject {
+        state_dir: state_dir.to_owned(),
+        config: options.config.clone(),
+        registry: if options.cosmos_url.is_some() {
+            "cosmos"
+        } else {
+            "built-in"
+        },
+        metrics_file: options.metrics_file.clone(),
+    }
+}
+
+fn interest(options: &Options) -> Interest {
+    Interest {
+        keyword: Keyword::new(&options.keyword),
+        haproxy: options.haproxy_container.clone(),
+    }
 }
 
 /// How long a pass waits for others.
@@ -273,17 +451,38 @@ struct Patience {
 /// Builds what a pass joins from what the user asked for.
 fn parts(options: &Options, patience: Patience) -> Result<sync::Parts> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
+    let addresses = patience.addresses;
+    let registry = registry(options, Store::new(&state_dir), patience)?;
+    joined(options, state_dir.clone(), &state_dir, registry, addresses)
+}
+
+/// The same for commands that only look: nothing is made, locked or written in the state folder.
+fn looking(options: &Options, registry: Box<dyn Registry>) -> Result<sync::Parts> {
+    joined(
+        options,
+        options.state_dir.clone(),
+        &std::env::temp_dir(),
+        registry,
+        LOOK_ADDRESSES,
+    )
+}
+
+/// `scratch` is where output of the `weave` command goes.
+fn joined(
+    options: &Options,
+    state_dir: PathBuf,
+    scratch: &Path,
+    registry: Box<dyn Registry>,
+    addresses: Duration,
+) -> Result<sync::Parts> {
     Ok(sync::Parts {
         docker: docker(options)?,
-        interest: Interest {
-            keyword: Keyword::new(&options.keyword),
-            haproxy: options.haproxy_container.clone(),
-        },
+        interest: interest(options),
         network: options.network.clone(),
         host: transport::host_address(),
-        overlay: overlay(options, &state_dir)?,
-        address_patience: patience.addresses,
-        registry: registry(options, &state_dir, patience)?,
+        overlay: overlay(options, scratch)?,
+        address_patience: addresses,
+        registry,
         table: options.cosmos_table.clone(),
         haproxy: haproxy(options, &state_dir)?,
         state_dir,
@@ -313,15 +512,15 @@ fn overlay(options: &Options, state_dir: &Path) -> Result<Option<Overlay>> {
 }
 
 /// The registry that the options name; `patience` is how the built-in one takes over from Cosmos.
-fn registry(options: &Options, state_dir: &Path, patience: Patience) -> Result<Box<dyn Registry>> {
+fn registry(options: &Options, store: Store, patience: Patience) -> Result<Box<dyn Registry>> {
     let Some(url) = &options.cosmos_url else {
-        return Ok(Box::new(built_in(options, state_dir)?));
+        return Ok(Box::new(built_in(options, store)?));
     };
     let cosmos = cosmos(options, url, patience.pause)?;
     Ok(Box::new(match options.on_outage {
         OnOutage::Hold => Ladder::holding(cosmos),
         OnOutage::BuiltIn => {
-            Ladder::falling_back(cosmos, built_in(options, state_dir)?, patience.take_over)
+            Ladder::falling_back(cosmos, built_in(options, store)?, patience.take_over)
         }
     }))
 }
@@ -336,9 +535,9 @@ fn cosmos(options: &Options, url: &str, pause: cosmos::Pause) -> Result<Cosmos> 
     Cosmos::new(&settings, pause)
 }
 
-fn built_in(options: &Options, state_dir: &Path) -> Result<Embedded> {
+fn built_in(options: &Options, store: Store) -> Result<Embedded> {
     let base = base(options)?;
-    Ok(Embedded::new(base, Box::new(Store::new(state_dir))))
+    Ok(Embedded::new(base, Box::new(store)))
 }
 
 /// What the built-in registry's config begins with.
@@ -419,6 +618,12 @@ fn socket_address(address: &Option<String>, option: &str) -> Result<Option<Socke
         SocketAddr::parse(text).map_err(|why| Error::new(format!("{option} is not usable"), why))
     };
     address.as_ref().map(parse).transpose()
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::new("cannot write the answer as JSON", e))?;
+    print(&format!("{text}\n"))
 }
 
 fn print(text: &str) -> Result<()> {

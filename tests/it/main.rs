@@ -9,6 +9,7 @@ mod haproxy;
 mod layout;
 mod notify;
 mod real;
+mod report;
 mod support;
 mod sync;
 mod units;

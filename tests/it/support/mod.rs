@@ -7,6 +7,7 @@ pub mod fake_docker;
 pub mod fake_weave;
 pub mod host_haproxy;
 pub mod md5;
+pub mod metrics;
 pub mod real_docker;
 pub mod routes;
 pub mod sandbox;
