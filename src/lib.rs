@@ -21,8 +21,8 @@
 //!   HAProxy has not taken stays owed. It may be killed between any two steps.
 //! - Only `docker` names Docker's JSON fields and paths; only `registry` names Cosmos's JSON; only
 //!   `registry/template` and `config` write HAProxy syntax. These never import each other; `sync` joins them.
-//! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos` and
-//!   `haproxy/socket` open sockets; only `watch` starts threads; only `main` prints errors.
+//! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos`,
+//!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads; only `main` prints errors.
 //! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `schedule`, `timestamp`,
 //!   `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`, `report/{diff,explain,plan}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
@@ -41,14 +41,17 @@ pub mod config;
 pub mod description;
 pub mod docker;
 pub mod error;
+pub mod guard;
 pub mod haproxy;
 pub mod http;
 pub mod inbox;
 pub mod inventory;
 pub mod lock;
 pub mod logging;
+pub mod notify;
 pub mod overlay;
 pub mod program;
+pub mod refrain;
 pub mod registry;
 pub mod report;
 pub mod schedule;
@@ -75,6 +78,7 @@ use haproxy::script::{self, Script};
 use haproxy::socket::SocketAddr;
 use inbox::{Inbox, News};
 use inventory::{Interest, Keyword};
+use notify::Notify;
 use overlay::{Asker, Overlay};
 use registry::Registry;
 use registry::cosmos::{self, Cosmos};
@@ -82,7 +86,8 @@ use registry::embedded::Embedded;
 use registry::ladder::Ladder;
 use registry::store::Store;
 use registry::template::Base;
-use report::book::{Book, Subject};
+use report::book::{self, Book};
+use report::doctor::{self, Ask, Subject};
 use report::explain::{self, Explanation};
 use report::history::{self, History};
 use report::record::Ended;
@@ -161,12 +166,7 @@ fn act(action: &Action, options: &Options) -> Result<u8> {
         Action::History => show_history(options)?,
         Action::Rollback(number) => roll_back(options, *number)?,
         Action::Resume => resume(options)?,
-        Action::Doctor { .. } => {
-            return Err(Error::new(
-                "this command is not there yet",
-                "it comes with a later version",
-            ));
-        }
+        Action::Doctor { ask, json } => return examine(options, *ask, *json),
     }
     Ok(0)
 }
@@ -187,7 +187,7 @@ fn sync_once(options: &Options) -> Result<()> {
     match ended? {
         Ended::Applied => print(&format!("{}\n", syncer.record().changes)),
         Ended::NotRunning => {
-            syncer.record().log_not_running("");
+            log::warn!("{}", syncer.record().trouble());
             Ok(())
         }
         _ => Ok(()),
@@ -353,11 +353,20 @@ fn watch_on(options: &Options) -> Result<()> {
     let interest = parts.interest.clone();
     let schedule = schedule::Schedule::new(options.settle, options.settle_max, options.resync);
     let book = Book::new(subject(options, &state_dir));
-    watch::run(Syncer::new(parts), events, interest, inbox, schedule, book)
+    let notify = Notify::from_env(&|name| std::env::var_os(name), std::process::id());
+    watch::run(
+        Syncer::new(parts),
+        events,
+        interest,
+        inbox,
+        schedule,
+        book,
+        notify,
+    )
 }
 
-fn subject(options: &Options, state_dir: &Path) -> Subject {
-    Subject {
+fn subject(options: &Options, state_dir: &Path) -> book::Subject {
+    book::Subject {
         state_dir: state_dir.to_owned(),
         config: options.config.clone(),
         registry: if options.cosmos_url.is_some() {
@@ -374,6 +383,59 @@ fn interest(options: &Options) -> Interest {
         keyword: Keyword::new(&options.keyword),
         haproxy: options.haproxy_container.clone(),
     }
+}
+
+/// `doctor`: tells each finding as soon as it is made, or all of them as JSON.
+fn examine(options: &Options, ask: bool, json: bool) -> Result<u8> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let state_dir = absolute(&options.state_dir);
+    // A program's output needs a folder to go through; the state folder may not be there yet.
+    let work = std::fs::canonicalize(&state_dir).unwrap_or_else(|_| std::env::temp_dir());
+    let variable = |name: &str| std::env::var(name).ok();
+    let script_timeout = options.script_timeout.min(doctor::SCRIPT_MAX);
+    let ask = if ask { Ask::Yes } else { Ask::No };
+    let subject = Subject {
+        docker: endpoint::resolve(options.docker_host.as_deref(), &variable),
+        keyword: options.keyword.clone(),
+        interest: interest(options),
+        network: options.network.clone(),
+        host: transport::host_address(),
+        overlay: overlay(options, &work),
+        registry: match &options.cosmos_url {
+            Some(url) => {
+                doctor::Registry::Cosmos(Box::new(cosmos(options, url, Box::new(|_| false))), ask)
+            }
+            None => doctor::Registry::BuiltIn(options.base.clone(), base(options).map(drop)),
+        },
+        table: options.cosmos_table.clone(),
+        state_dir,
+        config: absolute(&options.config),
+        script_path: options.script.clone(),
+        script: Script::new(
+            options.script.clone(),
+            script_timeout,
+            work.clone(),
+            script_environment(options, &work)?,
+        ),
+        socket: socket_address(&options.haproxy_socket, "--haproxy-socket"),
+        master: socket_address(&options.haproxy_master, "--haproxy-master"),
+    };
+    let mut findings = Vec::new();
+    let mut printed = Ok(());
+    doctor::examine(subject, &mut |finding| {
+        if !json && printed.is_ok() {
+            printed = print(&doctor::line(&finding));
+        }
+        findings.push(finding);
+    });
+    printed?;
+    if json {
+        print_json(&findings)?;
+    }
+    let failed = findings
+        .iter()
+        .any(|finding| finding.verdict == doctor::Verdict::Fail);
+    Ok(if failed { FAILED } else { 0 })
 }
 
 /// How long a pass waits for others.
@@ -454,13 +516,7 @@ fn registry(options: &Options, store: Store, patience: Patience) -> Result<Box<d
     let Some(url) = &options.cosmos_url else {
         return Ok(Box::new(built_in(options, store)?));
     };
-    let settings = cosmos::Settings {
-        headers: options.cosmos_headers.0.clone(),
-        ca: options.cosmos_ca.clone(),
-        trust: options.trust_cosmos,
-        ..cosmos::Settings::new(url)
-    };
-    let cosmos = Cosmos::new(&settings, patience.pause)?;
+    let cosmos = cosmos(options, url, patience.pause)?;
     Ok(Box::new(match options.on_outage {
         OnOutage::Hold => Ladder::holding(cosmos),
         OnOutage::BuiltIn => {
@@ -469,7 +525,22 @@ fn registry(options: &Options, store: Store, patience: Patience) -> Result<Box<d
     }))
 }
 
+fn cosmos(options: &Options, url: &str, pause: cosmos::Pause) -> Result<Cosmos> {
+    let settings = cosmos::Settings {
+        headers: options.cosmos_headers.0.clone(),
+        ca: options.cosmos_ca.clone(),
+        trust: options.trust_cosmos,
+        ..cosmos::Settings::new(url)
+    };
+    Cosmos::new(&settings, pause)
+}
+
 fn built_in(options: &Options, store: Store) -> Result<Embedded> {
+    Ok(Embedded::new(base(options)?, Box::new(store)))
+}
+
+/// What the built-in registry's config begins with.
+fn base(options: &Options) -> Result<Base> {
     let socket = options
         .haproxy_socket
         .as_deref()
@@ -483,20 +554,40 @@ fn built_in(options: &Options, store: Store) -> Result<Embedded> {
             Base::new(&text)
         }
     };
-    let base = base.map_err(|why| Error::new("the base config cannot be used", why))?;
-    Ok(Embedded::new(base, Box::new(store)))
+    base.map_err(|why| Error::new("the base config cannot be used", why))
 }
 
 fn haproxy(options: &Options, state_dir: &Path) -> Result<Haproxy> {
-    let config = std::path::absolute(&options.config).map_err(|e| {
+    let config = config_path(options)?;
+    Ok(Haproxy::new(haproxy::Settings {
+        config,
+        state_dir: state_dir.to_owned(),
+        script: Script::new(
+            options.script.clone(),
+            options.script_timeout,
+            state_dir.to_owned(),
+            script_environment(options, state_dir)?,
+        ),
+        socket: socket_address(&options.haproxy_socket, "--haproxy-socket")?,
+        master: socket_address(&options.haproxy_master, "--haproxy-master")?,
+    }))
+}
+
+fn config_path(options: &Options) -> Result<PathBuf> {
+    std::path::absolute(&options.config).map_err(|e| {
         Error::new(
             format!("cannot find the folder of {}", options.config.display()),
             e,
         )
-    })?;
+    })
+}
+
+/// What the reload script is told.
+fn script_environment(options: &Options, state_dir: &Path) -> Result<Vec<(OsString, OsString)>> {
+    let config = config_path(options)?;
     let text = |value: &Option<String>| OsString::from(value.clone().unwrap_or_default());
     let mut environment = vec![
-        ("COSMONAUT_CONFIG".into(), config.clone().into_os_string()),
+        ("COSMONAUT_CONFIG".into(), config.into_os_string()),
         (
             "COSMONAUT_STATE_DIR".into(),
             state_dir.as_os_str().to_owned(),
@@ -518,25 +609,14 @@ fn haproxy(options: &Options, state_dir: &Path) -> Result<Haproxy> {
     if let Some(host) = &options.docker_host {
         environment.push(("DOCKER_HOST".into(), host.into()));
     }
-    let socket = |address: &Option<String>, option: &str| {
-        let parse = |text: &String| {
-            SocketAddr::parse(text)
-                .map_err(|why| Error::new(format!("{option} is not usable"), why))
-        };
-        address.as_ref().map(parse).transpose()
+    Ok(environment)
+}
+
+fn socket_address(address: &Option<String>, option: &str) -> Result<Option<SocketAddr>> {
+    let parse = |text: &String| {
+        SocketAddr::parse(text).map_err(|why| Error::new(format!("{option} is not usable"), why))
     };
-    Ok(Haproxy::new(haproxy::Settings {
-        config,
-        state_dir: state_dir.to_owned(),
-        script: Script::new(
-            options.script.clone(),
-            options.script_timeout,
-            state_dir.to_owned(),
-            environment,
-        ),
-        socket: socket(&options.haproxy_socket, "--haproxy-socket")?,
-        master: socket(&options.haproxy_master, "--haproxy-master")?,
-    }))
+    address.as_ref().map(parse).transpose()
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<()> {

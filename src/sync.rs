@@ -16,12 +16,13 @@ use crate::description::{self, Reading, Said as Setting};
 use crate::docker::Docker;
 use crate::docker::container::{Container, Inspected, Row};
 use crate::error::{Error, Kind, Result};
+use crate::guard::Guard;
 use crate::haproxy::{self, Haproxy};
 use crate::inbox::News;
 use crate::inventory::{Interest, Inventory};
 use crate::lock;
 use crate::overlay::Overlay;
-use crate::registry::{self, Payload, Registry, Running, Standing};
+use crate::registry::{self, Registry, Running, Standing};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::service::{self, Finding, Monitored, Selection};
@@ -30,6 +31,9 @@ use crate::service::{self, Finding, Monitored, Selection};
 const PASS_LOCK_PATIENCE: Duration = Duration::from_secs(120);
 /// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
 const LENDERS_DEEP_MAX: u32 = 3;
+
+/// Pause before a second look at what has vanished: a daemon that starts may know a part of its containers.
+const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// How much of Docker a pass looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,6 +100,7 @@ pub struct Syncer {
     owed: Look,
     list_again: Option<Instant>,
     selection: Selection,
+    guard: Guard,
     said: Said,
     history: History,
     hold_said: bool,
@@ -120,6 +125,7 @@ impl Syncer {
             owed: Look::Afresh,
             list_again: None,
             selection: Selection::default(),
+            guard: Guard::default(),
             said: Said::default(),
             hold_said: false,
             record: Record::begin("nothing"),
@@ -201,13 +207,24 @@ impl Syncer {
         self.owed = self.owed.max(look);
         self.look(news)?;
         self.want_addresses(look, started);
-        let payload = self.payload();
+        let mut payload = self.payload();
+        if self.held(news.resume)? {
+            self.said.say(&self.selection);
+            record.look = Some(started.elapsed());
+            record.counts = Some(self.counts());
+            return Ok(Ended::Held);
+        }
+        if self.guard.is_new() {
+            self.guard
+                .has(self.haproxy.servers().iter().map(String::as_str));
+        }
+        if let Some(missing) = self.guard.objection(&payload, &self.selection) {
+            self.look_twice(&missing)?;
+            payload = self.payload();
+        }
         self.said.say(&self.selection);
         record.look = Some(started.elapsed());
         record.counts = Some(self.counts());
-        if self.held(news.resume)? {
-            return Ok(Ended::Held);
-        }
 
         record.stage = Stage::Ask;
         let looked = Instant::now();
@@ -218,16 +235,15 @@ impl Syncer {
             || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
+            self.guard.applied(&payload, &self.selection);
+            record.answers = Some(self.answers());
             return Ok(Ended::Unchanged);
         }
         let text = self.registry.config(&payload)?;
         record.ask = Some(looked.elapsed());
-        record.answers = Some(match self.registry.standing() {
-            Standing::Fresh => Answers::Fresh,
-            Standing::Held { .. } => Answers::Held,
-            Standing::BuiltIn { .. } => Answers::BuiltIn,
-        });
+        record.answers = Some(self.answers());
         let ended = self.apply(&text, &request, record)?;
+        self.guard.applied(&payload, &self.selection);
         if ended == Ended::Applied
             && let Some(live) = self.haproxy.on_disk()
         {
@@ -375,12 +391,12 @@ impl Syncer {
         Ok(self.haproxy.plan(&text))
     }
 
-    /// Sorts what is known into services; what a registry is asked for them.
-    fn payload(&mut self) -> Payload {
-        self.selection = self.select();
-        self.selection
-            .leave_out(|service| self.registry.can_route(service));
-        self.selection.payload(&self.table, &self.elsewhere())
+    fn answers(&self) -> Answers {
+        match self.registry.standing() {
+            Standing::Fresh => Answers::Fresh,
+            Standing::Held { .. } => Answers::Held,
+            Standing::BuiltIn { .. } => Answers::BuiltIn,
+        }
     }
 
     fn counts(&self) -> Counts {
@@ -393,11 +409,47 @@ impl Syncer {
         }
     }
 
+    /// What the registry is asked, by all that is known.
+    fn payload(&mut self) -> registry::Payload {
+        self.selection = self.select();
+        self.selection
+            .leave_out(|service| self.registry.can_route(service));
+        self.selection.payload(&self.table, &self.elsewhere())
+    }
+
+    /// Looks again at everything, and at each of these containers, before they are believed to be gone.
+    fn look_twice(&mut self, missing: &[String]) -> Result<()> {
+        log::warn!(
+            "{} of {} servers would go, and Docker has not said that their containers stopped; looking again",
+            missing.len(),
+            self.guard.size()
+        );
+        std::thread::sleep(SECOND_LOOK_AFTER);
+        self.owed = Look::Afresh;
+        self.look(&News::default())?;
+        let mut found = 0;
+        for id in missing {
+            let container = self.docker.container(id)?;
+            found += usize::from(container.is_some());
+            let id = container
+                .as_ref()
+                .map_or(id, |container| &container.container.id)
+                .clone();
+            self.inventory.inspected(&id, container, None);
+        }
+        log::warn!(
+            "{found} of the {} are still there; the second look counts",
+            missing.len()
+        );
+        Ok(())
+    }
+
     /// Brings the inventory up to date.
     fn look(&mut self, news: &News) -> Result<()> {
         let now = Instant::now();
         let mut inspect: BTreeMap<String, Option<u64>> = BTreeMap::new();
         for (id, change) in &news.changes {
+            self.guard.heard_of(id);
             if let Some(at) = change.gone {
                 self.inventory.gone(id, at, now);
             }

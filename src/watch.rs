@@ -18,6 +18,8 @@ use crate::docker::{Docker, EventStream};
 use crate::error::{Error, Result};
 use crate::inbox::{Connected, Inbox, News};
 use crate::inventory::Interest;
+use crate::notify::Notify;
+use crate::refrain::Refrain;
 use crate::report::book::{Book, Link};
 use crate::report::record;
 use crate::schedule::{Due, Ended, Schedule, Step};
@@ -46,18 +48,26 @@ pub fn run(
     inbox: Inbox,
     mut schedule: Schedule,
     mut book: Book,
+    mut notify: Notify,
 ) -> Result<()> {
     book.follows(&events.address().to_string());
-    start_signals(inbox.clone())?;
-    start_events(events, interest, inbox.clone())?;
+    start_signals(inbox.clone(), notify.clone())?;
+    start_events(events, interest, inbox.clone(), notify.clone())?;
+    notify.ready();
     let mut stream: Option<Hangup> = None;
+    let mut refrain = Refrain::default();
     while !inbox.stopping() {
         if let Some((link, at)) = inbox.take_link() {
             book.link(link, at);
         }
         book.write();
+        notify.beat(Instant::now());
         let ask_due = overlay(&mut syncer, &inbox)?;
-        let ask_due = ask_due.into_iter().chain(book.due()).min();
+        let ask_due = ask_due
+            .into_iter()
+            .chain(book.due())
+            .chain(notify.beat_due(Instant::now()))
+            .min();
         let earlier = |until: Instant| ask_due.map_or(until, |at| at.min(until));
         match schedule.step(inbox.waiting(), Instant::now()) {
             Step::Idle(until) => inbox.wait(until.map(earlier).or(ask_due)),
@@ -69,7 +79,12 @@ pub fn run(
                     syncer.use_api(&connected.api);
                     stream = Some(connected.hangup);
                 }
-                let ended = pass(&mut syncer, &news, due);
+                let ended = pass(&mut syncer, &news, due, &mut refrain);
+                notify.status(&status(&syncer, ended));
+                if news.asked {
+                    // The answer to SIGHUP, also when the pass failed: the manager must not wait for ever.
+                    notify.ready();
+                }
                 if ended == Ended::Failed && syncer.look_owed() {
                     // The daemon does not answer on a new connection: the old one may be half open.
                     if let Some(stream) = stream.take() {
@@ -92,6 +107,7 @@ pub fn run(
             }
         }
     }
+    notify.stopping();
     log::info!("stopped");
     Ok(())
 }
@@ -122,7 +138,7 @@ fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Result<Option<Instant>> {
 }
 
 /// Runs one pass and tells what came of it.
-fn pass(syncer: &mut Syncer, news: &News, due: Due) -> Ended {
+fn pass(syncer: &mut Syncer, news: &News, due: Due, refrain: &mut Refrain) -> Ended {
     let look = match due {
         Due::Resync => Look::List,
         _ if news.look => Look::Afresh,
@@ -133,20 +149,31 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due) -> Ended {
     let ended = syncer.pass(news, look, &cause);
     let record = syncer.record();
     match ended {
+        Ok(record::Ended::NotRunning) | Err(_) => {
+            let words = record.trouble();
+            record.log_trouble(refrain.is_news(&words, Instant::now()));
+            Ended::Failed
+        }
         Ok(record::Ended::Applied) => {
+            refrain.over();
             record.log_applied();
             Ended::Changed
         }
-        Ok(record::Ended::NotRunning) => {
-            record.log_not_running("; it is looked for again");
-            Ended::Failed
-        }
-        Ok(_) => Ended::Unchanged,
-        Err(_) => {
-            record.log_failed();
-            Ended::Failed
+        Ok(record::Ended::Unchanged | record::Ended::Held | record::Ended::Failed) => {
+            refrain.over();
+            Ended::Unchanged
         }
     }
+}
+
+/// One line for the service manager.
+fn status(syncer: &Syncer, ended: Ended) -> String {
+    let (routed, pending, left_out) = syncer.selection().counts();
+    let last = match ended {
+        Ended::Failed => "the last pass failed and is tried again; the running config stands",
+        Ended::Changed | Ended::Unchanged => "HAProxy runs the config for them",
+    };
+    format!("{routed} routed, {pending} pending, {left_out} left out; {last}")
 }
 
 fn cause(news: &News, due: Due) -> String {
@@ -173,13 +200,14 @@ fn with_hint(error: &Error) -> String {
     }
 }
 
-fn start_signals(inbox: Inbox) -> Result<()> {
+fn start_signals(inbox: Inbox, notify: Notify) -> Result<()> {
     let failed = |e: std::io::Error| Error::new("cannot catch signals", e);
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;
     let listen = move || {
         for signal in signals.forever() {
             if signal == SIGHUP {
                 log::info!("SIGHUP: looking at everything");
+                notify.reloading();
                 inbox.look();
             } else if inbox.stopping() {
                 // Whatever is in hand is dropped; files are replaced in one step, so that is safe.
@@ -197,12 +225,13 @@ fn start_signals(inbox: Inbox) -> Result<()> {
         .map_err(failed)
 }
 
-fn start_events(docker: Docker, interest: Interest, inbox: Inbox) -> Result<()> {
+fn start_events(docker: Docker, interest: Interest, inbox: Inbox, notify: Notify) -> Result<()> {
     let follow = move || {
         Follower {
             docker,
             interest,
             inbox,
+            notify,
             newest: None,
             trouble: None,
         }
@@ -220,6 +249,7 @@ struct Follower {
     docker: Docker,
     interest: Interest,
     inbox: Inbox,
+    notify: Notify,
     /// Newest event's time on the daemon's clock.
     newest: Option<i64>,
     trouble: Option<Trouble>,
@@ -303,6 +333,8 @@ impl Follower {
         });
         if !trouble.said && (first || trouble.since.elapsed() >= TROUBLE_SAID_AFTER) {
             trouble.said = true;
+            self.notify
+                .status(&format!("{error}; the running config stands"));
             log::warn!(
                 "{}; the running config stands, trying until it answers",
                 with_hint(error)

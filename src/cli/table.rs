@@ -159,7 +159,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "check everything that a pass needs, with the mend",
         details: "Checks Docker, Cosmos, Weave, the state directory, the config path, the script and HAProxy, one line each: ok, warn or fail, with the mend. Exits 1 when a line fails.",
         example: "cosmonaut doctor",
-        built: false,
+        built: true,
     },
     CommandSpec {
         name: "status",

@@ -17,6 +17,7 @@ pub mod held;
 pub mod live;
 pub mod master;
 pub mod memory;
+pub mod process;
 pub mod runtime;
 pub mod script;
 pub mod servers;
@@ -166,6 +167,21 @@ impl Haproxy {
     /// The services that HAProxy refuses: they have their last good block or none.
     pub fn held(&self) -> &Held {
         &self.held
+    }
+
+    /// The names of the servers in the services' backends of the config that HAProxy took last.
+    pub fn servers(&self) -> Vec<String> {
+        let Some((text, _)) = self.memory.last_good() else {
+            return Vec::new();
+        };
+        let config = Config::parse(&text);
+        let ours = runtime::backends_of_services(&config);
+        config
+            .backends()
+            .filter(|backend| ours.contains(backend.name()))
+            .flat_map(|backend| backend.servers())
+            .map(|server| server.name.to_owned())
+            .collect()
     }
 
     /// When there is something to do here without any news.

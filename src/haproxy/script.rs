@@ -52,6 +52,20 @@ pub enum Reloaded {
     Failed(String),
 }
 
+/// What the haproxy program of this host calls its version, as in `2.6.12-1+deb12u3`.
+///
+/// Its first line is `HAProxy version 2.6.12-1+deb12u3 2025/10/03 - https://haproxy.org/`. `folder` is where its
+/// output goes through.
+pub fn version_of_program(limit: Duration, folder: &Path) -> Option<String> {
+    let path = program::find("haproxy").unwrap_or_else(|| PathBuf::from("/usr/sbin/haproxy"));
+    let mut command = Command::new(path);
+    command.arg("-v");
+    let ended = program::run(command, "haproxy -v", limit, folder, |error, _| error).ok()?;
+    let mut words = ended.output.split_whitespace();
+    words.find(|word| *word == "version")?;
+    words.next().map(str::to_owned)
+}
+
 /// The reload script and what it is told.
 #[derive(Debug)]
 pub struct Script {
@@ -149,6 +163,10 @@ impl Script {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         // Keys for Cosmos are none of the script's business.
         command.env_remove("COSMONAUT_COSMOS_HEADERS");
+        // A HAProxy that it starts would speak to our service manager in our name.
+        for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+            command.env_remove(name);
+        }
         command
     }
 

@@ -5,6 +5,7 @@
 
 pub mod book;
 pub mod diff;
+pub mod doctor;
 pub mod explain;
 pub mod history;
 pub mod metrics;

@@ -239,25 +239,31 @@ impl Record {
         );
     }
 
-    /// Logs that HAProxy does not run, `now` being what comes of it.
-    pub fn log_not_running(&self, now: &str) {
-        let Some(failure) = &self.failure else { return };
-        log::warn!(
- target: LOG_TARGET, cause = self.cause.as_str(), stage = self.stage.word(); "{}{now}", failure.why);
+    /// What went wrong, in words for the log; empty when nothing did.
+    pub fn trouble(&self) -> String {
+        let Some(failure) = &self.failure else {
+            return String::new();
+        };
+        let hint = failure.hint.as_ref();
+        let hint = hint.map_or(String::new(), |hint| format!(" (hint: {hint})"));
+        format!("{}{hint}", failure.why)
     }
 
-    /// Logs that the pass failed and is tried again.
-    pub fn log_failed(&self) {
-        let Some(failure) = &self.failure else { return };
-        let hint = failure.hint.as_deref();
-        let shown = hint.map_or(String::new(), |hint| format!(" (hint: {hint})"));
-        log::error!(
+    /// Logs what went wrong and that it is tried again; at debug what was said before.
+    pub fn log_trouble(&self, is_news: bool) {
+        let (level, then) = match self.ended {
+            Ended::NotRunning => (log::Level::Warn, "it is looked for again"),
+            _ => (log::Level::Error, "it is tried again"),
+        };
+        let level = if is_news { level } else { log::Level::Debug };
+        log::log!(
             target: LOG_TARGET,
+            level,
             cause = self.cause.as_str(),
             stage = self.stage.word(),
-            hint = hint.unwrap_or_default();
-            "{}{shown}; it is tried again",
-            failure.why
+            outcome = self.ended.word();
+            "{}; {then}",
+            self.trouble()
         );
     }
 }
