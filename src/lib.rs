@@ -86,8 +86,8 @@ use registry::embedded::Embedded;
 use registry::ladder::Ladder;
 use registry::store::Store;
 use registry::template::Base;
-use report::book::{self, Book};
-use report::doctor::{self, Ask, Subject};
+use report::book::{Book, Subject};
+use report::doctor::{self, Ask};
 use report::explain::{self, Explanation};
 use report::history::{self, History};
 use report::record::Ended;
@@ -162,11 +162,11 @@ fn act(action: &Action, options: &Options) -> Result<u8> {
         Action::Explain { container, json } => {
             show_explanation(options, container.as_deref(), *json)?
         }
+        Action::Doctor { ask, json } => return examine(options, *ask, *json),
         Action::Status { json } => return show_status(options, *json),
         Action::History => show_history(options)?,
         Action::Rollback(number) => roll_back(options, *number)?,
         Action::Resume => resume(options)?,
-        Action::Doctor { ask, json } => return examine(options, *ask, *json),
     }
     Ok(0)
 }
@@ -187,7 +187,7 @@ fn sync_once(options: &Options) -> Result<()> {
     match ended? {
         Ended::Applied => print(&format!("{}\n", syncer.record().changes)),
         Ended::NotRunning => {
-            log::warn!("{}", syncer.record().trouble());
+            syncer.record().log_trouble(log::Level::Warn, "");
             Ok(())
         }
         _ => Ok(()),
@@ -352,37 +352,17 @@ fn watch_on(options: &Options) -> Result<()> {
     let events = docker(options)?;
     let interest = parts.interest.clone();
     let schedule = schedule::Schedule::new(options.settle, options.settle_max, options.resync);
-    let book = Book::new(subject(options, &state_dir));
     let notify = Notify::from_env(&|name| std::env::var_os(name), std::process::id());
+    let book = Book::new(subject(options, &state_dir));
     watch::run(
         Syncer::new(parts),
         events,
         interest,
         inbox,
         schedule,
-        book,
         notify,
+        book,
     )
-}
-
-fn subject(options: &Options, state_dir: &Path) -> book::Subject {
-    book::Subject {
-        state_dir: state_dir.to_owned(),
-        config: options.config.clone(),
-        registry: if options.cosmos_url.is_some() {
-            "cosmos"
-        } else {
-            "built-in"
-        },
-        metrics_file: options.metrics_file.clone(),
-    }
-}
-
-fn interest(options: &Options) -> Interest {
-    Interest {
-        keyword: Keyword::new(&options.keyword),
-        haproxy: options.haproxy_container.clone(),
-    }
 }
 
 /// `doctor`: tells each finding as soon as it is made, or all of them as JSON.
@@ -394,7 +374,7 @@ fn examine(options: &Options, ask: bool, json: bool) -> Result<u8> {
     let variable = |name: &str| std::env::var(name).ok();
     let script_timeout = options.script_timeout.min(doctor::SCRIPT_MAX);
     let ask = if ask { Ask::Yes } else { Ask::No };
-    let subject = Subject {
+    let subject = doctor::Subject {
         docker: endpoint::resolve(options.docker_host.as_deref(), &variable),
         keyword: options.keyword.clone(),
         interest: interest(options),
@@ -436,6 +416,26 @@ fn examine(options: &Options, ask: bool, json: bool) -> Result<u8> {
         .iter()
         .any(|finding| finding.verdict == doctor::Verdict::Fail);
     Ok(if failed { FAILED } else { 0 })
+}
+
+fn subject(options: &Options, state_dir: &Path) -> Subject {
+    Subject {
+        state_dir: state_dir.to_owned(),
+        config: options.config.clone(),
+        registry: if options.cosmos_url.is_some() {
+            "cosmos"
+        } else {
+            "built-in"
+        },
+        metrics_file: options.metrics_file.clone(),
+    }
+}
+
+fn interest(options: &Options) -> Interest {
+    Interest {
+        keyword: Keyword::new(&options.keyword),
+        haproxy: options.haproxy_container.clone(),
+    }
 }
 
 /// How long a pass waits for others.
@@ -536,7 +536,8 @@ fn cosmos(options: &Options, url: &str, pause: cosmos::Pause) -> Result<Cosmos> 
 }
 
 fn built_in(options: &Options, store: Store) -> Result<Embedded> {
-    Ok(Embedded::new(base(options)?, Box::new(store)))
+    let base = base(options)?;
+    Ok(Embedded::new(base, Box::new(store)))
 }
 
 /// What the built-in registry's config begins with.

@@ -22,7 +22,7 @@ use crate::inbox::News;
 use crate::inventory::{Interest, Inventory};
 use crate::lock;
 use crate::overlay::Overlay;
-use crate::registry::{self, Registry, Running, Standing};
+use crate::registry::{self, Payload, Registry, Running, Standing};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::service::{self, Finding, Monitored, Selection};
@@ -391,6 +391,14 @@ impl Syncer {
         Ok(self.haproxy.plan(&text))
     }
 
+    /// Sorts what is known into services; what a registry is asked for them.
+    fn payload(&mut self) -> Payload {
+        self.selection = self.select();
+        self.selection
+            .leave_out(|service| self.registry.can_route(service));
+        self.selection.payload(&self.table, &self.elsewhere())
+    }
+
     fn answers(&self) -> Answers {
         match self.registry.standing() {
             Standing::Fresh => Answers::Fresh,
@@ -407,14 +415,6 @@ impl Syncer {
             left_out,
             services: self.selection.services.len(),
         }
-    }
-
-    /// What the registry is asked, by all that is known.
-    fn payload(&mut self) -> registry::Payload {
-        self.selection = self.select();
-        self.selection
-            .leave_out(|service| self.registry.can_route(service));
-        self.selection.payload(&self.table, &self.elsewhere())
     }
 
     /// Looks again at everything, and at each of these containers, before they are believed to be gone.

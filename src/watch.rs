@@ -47,8 +47,8 @@ pub fn run(
     interest: Interest,
     inbox: Inbox,
     mut schedule: Schedule,
-    mut book: Book,
     mut notify: Notify,
+    mut book: Book,
 ) -> Result<()> {
     book.follows(&events.address().to_string());
     start_signals(inbox.clone(), notify.clone())?;
@@ -57,16 +57,15 @@ pub fn run(
     let mut stream: Option<Hangup> = None;
     let mut refrain = Refrain::default();
     while !inbox.stopping() {
+        notify.beat(Instant::now());
         if let Some((link, at)) = inbox.take_link() {
             book.link(link, at);
         }
         book.write();
-        notify.beat(Instant::now());
-        let ask_due = overlay(&mut syncer, &inbox)?;
-        let ask_due = ask_due
+        let ask_due = overlay(&mut syncer, &inbox)?
             .into_iter()
-            .chain(book.due())
             .chain(notify.beat_due(Instant::now()))
+            .chain(book.due())
             .min();
         let earlier = |until: Instant| ask_due.map_or(until, |at| at.min(until));
         match schedule.step(inbox.waiting(), Instant::now()) {
@@ -148,22 +147,24 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due, refrain: &mut Refrain) -> En
     log::debug!("pass: {cause}");
     let ended = syncer.pass(news, look, &cause);
     let record = syncer.record();
-    match ended {
-        Ok(record::Ended::NotRunning) | Err(_) => {
-            let words = record.trouble();
-            record.log_trouble(refrain.is_news(&words, Instant::now()));
-            Ended::Failed
-        }
+    let ended = match ended {
         Ok(record::Ended::Applied) => {
-            refrain.over();
             record.log_applied();
             Ended::Changed
         }
-        Ok(record::Ended::Unchanged | record::Ended::Held | record::Ended::Failed) => {
-            refrain.over();
-            Ended::Unchanged
+        Ok(record::Ended::NotRunning) | Err(_) => {
+            let level = if refrain.is_news(&record.trouble(), Instant::now()) {
+                record.loudness()
+            } else {
+                log::Level::Debug
+            };
+            record.log_trouble(level, "; it is tried again");
+            return Ended::Failed;
         }
-    }
+        Ok(_) => Ended::Unchanged,
+    };
+    refrain.over();
+    ended
 }
 
 /// One line for the service manager.

@@ -239,30 +239,38 @@ impl Record {
         );
     }
 
-    /// What went wrong, in words for the log; empty when nothing did.
+    /// How loud a pass that did not do its work is told: a HAProxy that is down needs no mending of ours.
+    pub fn loudness(&self) -> log::Level {
+        match self.ended {
+            Ended::NotRunning => log::Level::Warn,
+            _ => log::Level::Error,
+        }
+    }
+
+    /// Why the pass did not do its work, with the mend; empty if it did.
     pub fn trouble(&self) -> String {
         let Some(failure) = &self.failure else {
             return String::new();
         };
-        let hint = failure.hint.as_ref();
-        let hint = hint.map_or(String::new(), |hint| format!(" (hint: {hint})"));
-        format!("{}{hint}", failure.why)
+        match &failure.hint {
+            Some(hint) => format!("{} (hint: {hint})", failure.why),
+            None => failure.why.clone(),
+        }
     }
 
-    /// Logs what went wrong and that it is tried again; at debug what was said before.
-    pub fn log_trouble(&self, is_news: bool) {
-        let (level, then) = match self.ended {
-            Ended::NotRunning => (log::Level::Warn, "it is looked for again"),
-            _ => (log::Level::Error, "it is tried again"),
-        };
-        let level = if is_news { level } else { log::Level::Debug };
+    /// Logs that the pass did not do its work, and what happens `next`.
+    pub fn log_trouble(&self, level: log::Level, next: &str) {
+        let hint = self
+            .failure
+            .as_ref()
+            .and_then(|failure| failure.hint.as_deref());
         log::log!(
             target: LOG_TARGET,
             level,
             cause = self.cause.as_str(),
             stage = self.stage.word(),
-            outcome = self.ended.word();
-            "{}; {then}",
+            hint = hint.unwrap_or_default();
+            "{}{next}",
             self.trouble()
         );
     }
