@@ -208,6 +208,12 @@ impl Syncer {
         self.look(news)?;
         self.want_addresses(look, started);
         let mut payload = self.payload();
+        if self.held(news.resume)? {
+            self.said.say(&self.selection);
+            record.look = Some(started.elapsed());
+            record.counts = Some(self.counts());
+            return Ok(Ended::Held);
+        }
         if self.guard.is_new() {
             self.guard
                 .has(self.haproxy.servers().iter().map(String::as_str));
@@ -219,9 +225,6 @@ impl Syncer {
         self.said.say(&self.selection);
         record.look = Some(started.elapsed());
         record.counts = Some(self.counts());
-        if self.held(news.resume)? {
-            return Ok(Ended::Held);
-        }
 
         record.stage = Stage::Ask;
         let looked = Instant::now();
@@ -233,15 +236,12 @@ impl Syncer {
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
             self.guard.applied(&payload, &self.selection);
+            record.answers = Some(self.answers());
             return Ok(Ended::Unchanged);
         }
         let text = self.registry.config(&payload)?;
         record.ask = Some(looked.elapsed());
-        record.answers = Some(match self.registry.standing() {
-            Standing::Fresh => Answers::Fresh,
-            Standing::Held { .. } => Answers::Held,
-            Standing::BuiltIn { .. } => Answers::BuiltIn,
-        });
+        record.answers = Some(self.answers());
         let ended = self.apply(&text, &request, record)?;
         self.guard.applied(&payload, &self.selection);
         if ended == Ended::Applied
@@ -397,6 +397,14 @@ impl Syncer {
         self.selection
             .leave_out(|service| self.registry.can_route(service));
         self.selection.payload(&self.table, &self.elsewhere())
+    }
+
+    fn answers(&self) -> Answers {
+        match self.registry.standing() {
+            Standing::Fresh => Answers::Fresh,
+            Standing::Held { .. } => Answers::Held,
+            Standing::BuiltIn { .. } => Answers::BuiltIn,
+        }
     }
 
     fn counts(&self) -> Counts {
