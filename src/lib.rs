@@ -44,6 +44,7 @@ pub mod config;
 pub mod description;
 pub mod docker;
 pub mod error;
+pub mod flapping;
 pub mod guard;
 pub mod haproxy;
 pub mod http;

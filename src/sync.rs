@@ -16,6 +16,7 @@ use crate::description::{self, Reading, Said as Setting};
 use crate::docker::Docker;
 use crate::docker::container::{Container, Inspected, Row};
 use crate::error::{Error, Kind, Result};
+use crate::flapping::Flapping;
 use crate::guard::Guard;
 use crate::haproxy::{self, Haproxy};
 use crate::inbox::News;
@@ -101,6 +102,7 @@ pub struct Syncer {
     list_again: Option<Instant>,
     selection: Selection,
     guard: Guard,
+    flapping: Flapping,
     said: Said,
     history: History,
     hold_said: bool,
@@ -126,6 +128,7 @@ impl Syncer {
             list_again: None,
             selection: Selection::default(),
             guard: Guard::default(),
+            flapping: Flapping::default(),
             said: Said::default(),
             hold_said: false,
             record: Record::begin("nothing"),
@@ -154,7 +157,10 @@ impl Syncer {
 
     /// When something must be looked at again without any news.
     pub fn next_due(&self) -> Option<Instant> {
-        let looks = self.inventory.next_due().into_iter().chain(self.list_again);
+        let looks = self.inventory.next_due().into_iter();
+        let looks = looks
+            .chain(self.list_again)
+            .chain(self.flapping.next_due(Instant::now()));
         if self.record.ended == Ended::Held {
             // Nothing is asked or applied while a rollback holds, so what is due there stays due.
             return looks.min();
@@ -495,6 +501,7 @@ impl Syncer {
             match self.docker.container(&id) {
                 Ok(found) => {
                     self.inventory.inspected(&id, found, digest);
+                    self.count_starts(&id);
                 }
                 Err(error) => {
                     let now = Instant::now();
@@ -502,6 +509,20 @@ impl Syncer {
                     log::warn!("{error}; what was known of it stands, next try in {again:?}");
                 }
             }
+        }
+    }
+
+    /// Holds out a container that starts again and again.
+    fn count_starts(&mut self, id: &str) {
+        let Some(container) = self.inventory.find(id) else {
+            return;
+        };
+        let (started, restarts) = (container.state.started, container.restarts);
+        if let Some(wait) = self.flapping.seen(id, started, restarts, Instant::now()) {
+            log::warn!(
+                "container {} starts again and again; it is held out for {wait:?} after its last start, longer each time",
+                container.name
+            );
         }
     }
 
@@ -560,6 +581,7 @@ impl Syncer {
     }
 
     fn select(&self) -> Selection {
+        let now = Instant::now();
         let find = |id: &str| self.inventory.find(id);
         let nothing = View::default();
         let context = self.context(&find, self.overlay.as_ref().map_or(&nothing, Overlay::view));
@@ -571,7 +593,7 @@ impl Syncer {
                 reading: &known.reading,
                 address: address::of(&known.container, &context),
                 leaving: known.leaving_until.is_some(),
-                held: None,
+                held: self.flapping.held(&known.container.id, now),
             })
             .collect();
         service::select(&monitored)
