@@ -76,6 +76,7 @@ pub fn run(
                 if let Some(at) = syncer.next_due() {
                     schedule.recheck(at);
                 }
+                syncer.forget_selection();
             }
         }
     }
