@@ -155,6 +155,11 @@ impl Syncer {
         self.haproxy.taken()
     }
 
+    /// Gives back the memory of [`Syncer::selection`], as much as all that is known of the containers.
+    pub fn forget_selection(&mut self) {
+        self.selection = Selection::default();
+    }
+
     /// When something must be looked at again without any news.
     pub fn next_due(&self) -> Option<Instant> {
         let looks = self.inventory.next_due().into_iter();
@@ -626,9 +631,24 @@ impl Syncer {
 
 /// Digest of what a registry is asked, to tell whether it was asked the same before.
 fn request_digest(payload: &registry::Payload) -> String {
-    // A payload of strings and numbers always has a JSON form.
-    let json = serde_json::to_string(payload).unwrap_or_default();
-    config::fingerprint(&json)
+    let mut digest = Digest(config::Fingerprint::default());
+    // A payload of strings and numbers always has a JSON form, and nothing is written anywhere.
+    let _ = serde_json::to_writer(&mut digest, payload);
+    digest.0.to_string()
+}
+
+/// Takes the place of a file: only the fingerprint of what is written is kept.
+struct Digest(config::Fingerprint);
+
+impl std::io::Write for Digest {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.add(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What the operator was told already: each trouble is told once, and again only when it changed.
