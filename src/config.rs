@@ -195,6 +195,26 @@ pub struct BackendChange<'c> {
     pub changed: Vec<(Server<'c>, Server<'c>)>,
 }
 
+/// What kind of text a [`Part`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartKind {
+    /// One line of a frontend: an acl or the rule that uses it.
+    Rule,
+    /// A whole backend.
+    Backend,
+}
+
+/// A stretch of the text that belongs to one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part<'c> {
+    /// The service.
+    pub service: &'c str,
+    /// A line of its rules, or its backend.
+    pub kind: PartKind,
+    /// Where it lies in the whole text, line end included.
+    pub bytes: Range<usize>,
+}
+
 impl<'c> Section<'c> {
     /// `global`, `defaults`, `frontend`, `backend` and so on.
     pub fn keyword(&self) -> &'c str {
@@ -410,6 +430,47 @@ impl<'a> Config<'a> {
         }
         lines.sort_unstable();
         (lines, backends)
+    }
+
+    /// All that belongs to services, in the order of the text.
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        let mut acls = HashMap::new();
+        let mut backends = HashMap::new();
+        let mut parts = Vec::new();
+        let mut push = |service, kind, bytes: &Range<usize>| {
+            parts.push(Part {
+                service,
+                kind,
+                bytes: bytes.clone(),
+            });
+        };
+        for rule in self.service_rules() {
+            acls.insert(rule.acl, rule.service);
+            backends.insert(rule.backend, rule.service);
+            push(rule.service, PartKind::Rule, &self.lines[rule.index].bytes);
+        }
+        let marked = self.mark.unwrap_or(0);
+        for section in self.sections() {
+            if section.keyword() == "backend" {
+                if let Some(service) = backends.get(section.name()) {
+                    push(service, PartKind::Backend, &section.at.bytes);
+                }
+                continue;
+            }
+            if section.keyword() != "frontend" {
+                continue;
+            }
+            for index in section.at.lines.start.max(marked)..section.at.lines.end {
+                let line = self.line(index);
+                if line.keyword() == "acl"
+                    && let Some(service) = acls.get(line.word(1))
+                {
+                    push(service, PartKind::Rule, &self.lines[index].bytes);
+                }
+            }
+        }
+        parts.sort_by_key(|part| part.bytes.start);
+        parts
     }
 
     /// The text without one service: its acls, its rules and its backend are cut out.

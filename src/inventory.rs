@@ -142,6 +142,7 @@ impl Inventory {
             container,
             env,
             labels,
+            ..
         }) = found
         else {
             self.known.remove(id);

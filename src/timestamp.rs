@@ -98,6 +98,14 @@ impl Timestamp {
         i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
     }
 
+    /// The whole second that it lies in: what people read.
+    pub fn to_seconds(self) -> Timestamp {
+        Timestamp {
+            nanos: 0,
+            seconds: self.seconds,
+        }
+    }
+
     /// The moment that many nanoseconds after the Unix epoch.
     pub fn from_unix_nanos(nanos: i64) -> Timestamp {
         Timestamp {

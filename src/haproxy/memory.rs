@@ -17,8 +17,11 @@ const VERSION: u32 = 1;
 pub struct Taken {
     /// Fingerprint of the config.
     pub fingerprint: String,
-    /// Digest of what the registry was asked for it.
+    /// Digest of what the registry was asked for it; empty when HAProxy did not take all of the answer.
     pub request: String,
+    /// Fingerprint of the config that HAProxy last loaded, and so the one that it shows: changes by the
+    /// runtime socket since then make it run `fingerprint` all the same.
+    pub loaded: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -27,6 +30,9 @@ struct Record {
     config: PathBuf,
     fingerprint: String,
     request: String,
+    /// Absent in files of versions without a runtime socket: then it is `fingerprint`.
+    #[serde(default)]
+    loaded: Option<String>,
 }
 
 /// The two files.
@@ -52,7 +58,8 @@ impl Memory {
         let text = std::fs::read(&self.taken).ok()?;
         let record: Record = serde_json::from_slice(&text).ok()?;
         let ours = record.version == VERSION && record.config == self.config;
-        ours.then_some(Taken {
+        ours.then(|| Taken {
+            loaded: record.loaded.unwrap_or_else(|| record.fingerprint.clone()),
             fingerprint: record.fingerprint,
             request: record.request,
         })
@@ -72,6 +79,7 @@ impl Memory {
             config: self.config.clone(),
             fingerprint: taken.fingerprint.clone(),
             request: taken.request.clone(),
+            loaded: Some(taken.loaded.clone()),
         };
         let written = serde_json::to_vec(&record)
             .map_err(|e| crate::error::Error::new("cannot write down what HAProxy took", e))

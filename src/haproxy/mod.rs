@@ -5,31 +5,41 @@
 //! config's path is whole and was accepted, and what HAProxy has not taken yet is known to be owed.
 //! So a config is compared with what HAProxy last took, not with what was last written.
 //!
+//! A config that HAProxy refuses is taken apart by services ([`bisect`]): who makes it refuse is held back,
+//! all others are served. A change of servers alone needs no reload where there is a [`runtime`] socket.
+//!
 //! It knows neither Docker nor registries.
 
+pub mod bisect;
+pub mod blocks;
 pub mod changes;
+pub mod held;
+pub mod live;
+pub mod master;
 pub mod memory;
+pub mod process;
+pub mod runtime;
 pub mod script;
+pub mod servers;
 pub mod socket;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::atomic_file;
-use crate::config;
+use crate::atomic_file::{self, Installed, Staged};
+use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
+use bisect::Suspects;
+use blocks::Blocks;
+use held::Held;
+pub use live::By;
+use live::Live;
 use memory::{Memory, Taken};
-use script::{Checked, Reloaded, Script};
+use runtime::{Runtime, Shown};
+use script::{Checked, Script};
 use socket::SocketAddr;
 
-/// How long HAProxy has to show the fingerprint of a new config after a reload.
-const VERIFY_WITHIN: Duration = Duration::from_secs(5);
-/// How often a reload is triggered: HAProxy loses a signal that comes while it starts, silently.
-const RELOADS_MAX: u32 = 3;
-/// Time limit for one question to HAProxy's socket.
-const SOCKET_LIMIT: Duration = Duration::from_secs(2);
-/// First and longest pause between two looks at HAProxy's socket.
-const LOOK_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 /// Longest config that is read back from disk, in bytes.
 const CONFIG_BYTES_MAX: u64 = 64 << 20;
 
@@ -38,7 +48,7 @@ const CONFIG_BYTES_MAX: u64 = 64 << 20;
 pub enum Outcome {
     /// HAProxy runs exactly this already.
     Unchanged,
-    /// HAProxy took it.
+    /// HAProxy took it, perhaps without the services in [`Haproxy::held`].
     Applied {
         /// How it went live.
         how: Applied,
@@ -47,7 +57,7 @@ pub enum Outcome {
     },
     /// It is installed, HAProxy is not running and takes it when it starts; it is still owed.
     NotRunning(String),
-    /// HAProxy's check refused it, with its words; nothing was changed.
+    /// HAProxy's check refused it, with its words, whatever service was left out; nothing was changed.
     Refused(String),
 }
 
@@ -58,10 +68,36 @@ pub struct Applied {
     pub check: Duration,
     /// Putting the file in its place.
     pub swap: Duration,
-    /// Reload and verification.
+    /// Reload or runtime socket, and verification.
     pub reload: Duration,
-    /// Whether HAProxy's own socket confirmed the fingerprint.
+    /// Whether HAProxy's own socket confirmed it.
     pub confirmed: bool,
+    /// By what it went live.
+    pub by: By,
+}
+
+/// What handing over a config would come to.
+#[derive(Debug)]
+pub struct Plan {
+    /// Path of haproxy.cfg.
+    pub path: PathBuf,
+    /// What it holds now, `None` when there is no such file.
+    pub before: Option<String>,
+    /// What it would hold.
+    pub wanted: String,
+    /// What HAProxy would be told.
+    pub told: Told,
+}
+
+/// What HAProxy would be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It runs exactly this already.
+    Nothing,
+    /// These words by its runtime socket; to reload where that fails or HAProxy is too old for it.
+    Commands(Vec<String>),
+    /// To reload.
+    Reload,
 }
 
 /// Where HAProxy is told what it runs, and by what it is verified.
@@ -84,28 +120,128 @@ pub struct Settings {
 pub struct Haproxy {
     settings: Settings,
     memory: Memory,
+    runtime: Option<Runtime>,
+    held: Held,
+    /// Why what HAProxy runs is not sure to be what it took last: the next pass reloads.
+    doubt: Option<String>,
     unchecked_said: bool,
+    in_place_said: bool,
+}
+
+/// A text that passed the check, or could not be checked.
+struct Passed {
+    staged: Staged,
+    /// With the fingerprint.
+    text: String,
+    /// HAProxy itself accepted it.
+    accepted: bool,
 }
 
 impl Haproxy {
     /// Remembers what an earlier run left in the state folder.
     pub fn new(settings: Settings) -> Self {
         let memory = Memory::new(&settings.state_dir, &settings.config);
+        let runtime = settings.socket.clone().map(Runtime::new);
         Haproxy {
             settings,
             memory,
+            runtime,
+            held: Held::default(),
+            doubt: None,
             unchecked_said: false,
+            in_place_said: false,
         }
     }
 
     /// Whether HAProxy last took the answer to the request of this `digest`, and the file still says so.
     pub fn holds(&self, request: &str) -> bool {
-        self.memory.taken().is_some_and(|taken| {
-            taken.request == request
-                && self
-                    .on_disk()
-                    .is_some_and(|text| carries(&text, &taken.fingerprint))
-        })
+        self.doubt.is_none()
+            && self.memory.taken().is_some_and(|taken| {
+                taken.request == request
+                    && self
+                        .on_disk()
+                        .is_some_and(|text| carries(&text, &taken.fingerprint))
+            })
+    }
+
+    /// The services that HAProxy refuses: they have their last good block or none.
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// The names of the servers in the services' backends of the config that HAProxy took last.
+    pub fn servers(&self) -> Vec<String> {
+        let Some((text, _)) = self.memory.last_good() else {
+            return Vec::new();
+        };
+        let config = Config::parse(&text);
+        let ours = runtime::backends_of_services(&config);
+        config
+            .backends()
+            .filter(|backend| ours.contains(backend.name()))
+            .flat_map(|backend| backend.servers())
+            .map(|server| server.name.to_owned())
+            .collect()
+    }
+
+    /// When there is something to do here without any news.
+    pub fn next_due(&self) -> Option<Instant> {
+        let runtime = self.runtime.as_ref().map(Runtime::next_due);
+        runtime.into_iter().chain(self.held.next_due()).min()
+    }
+
+    /// Does what is due here without any news: servers that have finished are deleted, and what HAProxy
+    /// runs is compared with its file. A difference is made good by the pass that follows.
+    pub fn tend(&mut self, now: Instant) {
+        let Some(runtime) = &mut self.runtime else {
+            return;
+        };
+        if runtime.next_due() > now {
+            return;
+        }
+        let taken = self.memory.taken();
+        let text = read_text(&target(&self.settings.config));
+        let current = text
+            .as_deref()
+            .zip(taken.as_ref())
+            .filter(|(text, taken)| carries(text, &taken.fingerprint));
+        let config = current.map(|(text, _)| Config::parse(text));
+        let shown = current.map(|(_, taken)| shown(taken));
+        if let Some(doubt) = runtime.tend(config.as_ref(), shown, now) {
+            log::info!("HAProxy does not run what it took last: {doubt}; it reloads");
+            self.doubt = Some(doubt);
+        }
+    }
+
+    /// Fingerprint of the config that HAProxy last took, if that is known.
+    pub fn taken(&self) -> Option<String> {
+        self.memory.taken().map(|taken| taken.fingerprint)
+    }
+
+    /// What [`Haproxy::apply`] would do with this config. Changes nothing.
+    pub fn plan(&self, text: &str) -> Plan {
+        let wanted = config::with_fingerprint(text);
+        let before = self.on_disk();
+        let taken = self.taken();
+        let runs = before.as_deref().zip(taken.as_deref());
+        let runs = runs.filter(|(text, taken)| carries(text, taken));
+        let told = match runs {
+            Some((text, _)) if text == wanted => Told::Nothing,
+            Some((text, _)) if self.runtime.is_some() => {
+                let (old, new) = (Config::parse(text), Config::parse(&wanted));
+                let changes = config::server_changes(&old, &new);
+                changes.map_or(Told::Reload, |changes| {
+                    Told::Commands(changes::in_commands(&changes))
+                })
+            }
+            _ => Told::Reload,
+        };
+        Plan {
+            path: self.target(),
+            before,
+            wanted,
+            told,
+        }
     }
 
     /// Hands a config to HAProxy; `request` is the digest of what the registry was asked.
@@ -113,136 +249,282 @@ impl Haproxy {
     /// # Errors
     /// When a step fails. HAProxy then runs what it ran before, and so does the file say.
     pub fn apply(&mut self, text: &str, request: &str) -> Result<Outcome> {
-        let wanted = config::with_fingerprint(text);
-        let fingerprint = config::split_fingerprint(&wanted)
-            .1
-            .unwrap_or_default()
-            .to_owned();
+        let last_good = self.memory.last_good().map(|(text, _)| text);
+        let old = last_good.as_deref().map(config::split_fingerprint);
+        let old = old.map(|(text, _)| Config::parse(text));
+        let new = Config::parse(text);
+        let blocks = Blocks::new(&new, old.as_ref());
+        let services = new.services();
+        let unasked = self.held.unasked(&services, &blocks, Instant::now());
+        let asked = if unasked.is_empty() {
+            text.to_owned()
+        } else {
+            blocks.holding_back(&unasked)
+        };
         let path = self.target();
         let before = self.on_disk();
         let taken = self.memory.taken();
-        let in_place = before.as_deref() == Some(wanted.as_str());
-        if in_place
-            && taken
-                .as_ref()
-                .is_some_and(|taken| taken.fingerprint == fingerprint)
-        {
-            if taken.is_some_and(|taken| taken.request != request) {
-                self.memory.remember(
-                    &Taken {
-                        fingerprint,
-                        request: request.to_owned(),
-                    },
-                    &wanted,
-                );
+        let wanted = config::with_fingerprint(&asked);
+        if self.runs(&wanted, before.as_deref(), taken.as_ref()) {
+            if unasked.is_empty() {
+                self.held.found(&[], &unasked, &blocks, Instant::now());
             }
-            return Ok(Outcome::Unchanged);
+            return Ok(self.unchanged(&wanted, taken, request));
         }
 
         let started = Instant::now();
+        self.drain(before.as_deref(), taken.as_ref(), &new);
         let mut checked = started;
-        if !in_place {
-            let staged = atomic_file::stage(&path, wanted.as_bytes())?;
-            match self.settings.script.check(staged.path(), &fingerprint)? {
-                Checked::Accepted => {}
-                Checked::Refused(words) => return Ok(Outcome::Refused(words)),
-                Checked::Unknown(words) => self.say_unchecked(&words),
-            }
+        // Put in its place by an earlier pass, which did not get further: HAProxy was down, or we were killed.
+        let mut waiting = self.doubt.is_none();
+        let mut installed = wanted;
+        let mut accepted = true;
+        if before.as_deref() != Some(installed.as_str()) {
+            let passed = match self.passed(installed, &path, &blocks, &unasked)? {
+                Ok(passed) => passed,
+                Err(words) => return Ok(Outcome::Refused(words)),
+            };
             checked = Instant::now();
-            staged.install()?;
+            (installed, accepted) = (passed.text, passed.accepted);
+            // Without the offenders it may be what HAProxy runs already.
+            if self.runs(&installed, before.as_deref(), taken.as_ref()) {
+                return Ok(self.unchanged(&installed, taken, request));
+            }
+            if before.as_deref() != Some(installed.as_str()) {
+                let how = passed.staged.install()?;
+                self.say_in_place(how, &path);
+                waiting = false;
+            }
         }
         let swapped = Instant::now();
-        match self.make_live(&path, &fingerprint) {
-            Ok(Live::Yes { confirmed }) => {
-                self.memory.remember(
-                    &Taken {
-                        fingerprint,
-                        request: request.to_owned(),
-                    },
-                    &wanted,
-                );
-                let reload = swapped.elapsed();
-                let how = Applied {
-                    check: checked - started,
-                    swap: swapped - checked,
-                    reload,
-                    confirmed,
-                };
-                Ok(Outcome::Applied {
-                    how,
-                    changes: changes::in_words(before.as_deref(), &wanted),
-                })
+        let fingerprint = fingerprint_of(&installed);
+        let live = match self.by_socket(before.as_deref(), taken.as_ref(), &installed) {
+            Some(loaded) => Ok((By::Socket, true, loaded)),
+            None if waiting && live::shows(&self.settings, &fingerprint) => {
+                Ok((By::Itself, true, fingerprint.clone()))
             }
-            Ok(Live::NotRunning(words)) => Ok(Outcome::NotRunning(words)),
-            Err(error) => Err(self.roll_back(&path, before, error)),
-        }
-    }
-
-    /// Reloads, and where a socket is given makes sure that HAProxy shows the fingerprint.
-    fn make_live(&self, path: &Path, fingerprint: &str) -> Result<Live> {
-        for attempt in 1..=RELOADS_MAX {
-            match self.settings.script.reload(path, fingerprint)? {
-                Reloaded::Live => {}
-                Reloaded::NotRunning(words) => return Ok(Live::NotRunning(words)),
-                Reloaded::Failed(words) => {
-                    return Err(Error::new("HAProxy did not take the config", words));
-                }
-            }
-            match self.confirmed(fingerprint)? {
-                None => return Ok(Live::Yes { confirmed: false }),
-                Some(true) => return Ok(Live::Yes { confirmed: true }),
-                Some(false) => log::warn!(
-                    "HAProxy still runs another config {VERIFY_WITHIN:?} after reload {attempt} of {RELOADS_MAX}; \
-                     a reload that is asked for while one runs is lost"
-                ),
-            }
-        }
-        Err(Error::new("HAProxy did not take the config", format!("{RELOADS_MAX} reloads had no effect"))
-            .hint("does HAProxy read the file that --config names? a file mounted alone keeps its old content; mount its folder"))
-    }
-
-    /// Whether HAProxy shows the fingerprint; `None` when there is no socket to ask.
-    fn confirmed(&self, fingerprint: &str) -> Result<Option<bool>> {
-        let (address, master) = match (&self.settings.socket, &self.settings.master) {
-            (Some(socket), _) => (socket, false),
-            (None, Some(master)) => (master, true),
-            (None, None) => return Ok(None),
+            None => match live::reload(&self.settings, &path, &fingerprint) {
+                Ok(Live::Yes { by, confirmed }) => Ok((by, confirmed, fingerprint.clone())),
+                Ok(Live::NotRunning(words)) => return Ok(Outcome::NotRunning(words)),
+                Err(error) => Err(error),
+            },
         };
-        let wanted = format!("{}{fingerprint}", config::DESCRIPTION_PREFIX);
-        let until = Instant::now() + VERIFY_WITHIN;
-        let mut pause = LOOK_PAUSES.0;
-        loop {
-            match socket::info(address, master, SOCKET_LIMIT) {
-                Ok(info) if info.description == wanted => return Ok(Some(true)),
-                Ok(_) if Instant::now() >= until => return Ok(Some(false)),
-                Err(error) if Instant::now() >= until => return Err(error),
-                // While it reloads, the socket may refuse, time out, or be the old worker's.
-                Ok(_) | Err(_) => std::thread::sleep(pause),
+        let (by, confirmed, loaded) = match live {
+            Ok(live) => live,
+            Err(error) => return Err(self.roll_back(&path, before, accepted, error)),
+        };
+        self.is_live(by);
+        let taken = Taken {
+            fingerprint,
+            request: self.settled(request),
+            loaded,
+        };
+        self.memory.remember(&taken, &installed);
+        let how = Applied {
+            check: checked - started,
+            swap: swapped - checked,
+            reload: swapped.elapsed(),
+            confirmed,
+            by,
+        };
+        let changes = changes::in_words(last_good.as_deref(), &installed);
+        Ok(Outcome::Applied { how, changes })
+    }
+
+    /// Whether HAProxy took exactly this last, the file says so, and nothing speaks against it.
+    fn runs(&self, wanted: &str, before: Option<&str>, taken: Option<&Taken>) -> bool {
+        self.doubt.is_none()
+            && before == Some(wanted)
+            && taken.is_some_and(|taken| taken.fingerprint == fingerprint_of(wanted))
+    }
+
+    fn unchanged(&mut self, wanted: &str, taken: Option<Taken>, request: &str) -> Outcome {
+        if let Some(runtime) = &mut self.runtime
+            && let Err(doubt) = runtime.readmit(&Config::parse(wanted))
+        {
+            log::info!(
+                "a server cannot be let in again by the runtime socket: {doubt}; HAProxy reloads with the next pass"
+            );
+            self.doubt = Some(doubt);
+        }
+        let request = self.settled(request);
+        if let Some(taken) = taken.filter(|taken| taken.request != request) {
+            self.memory.remember(&Taken { request, ..taken }, wanted);
+        }
+        Outcome::Unchanged
+    }
+
+    /// What is remembered of a request: nothing while a part of its answer is owed.
+    fn settled(&self, request: &str) -> String {
+        if self.held.is_empty() {
+            request.to_owned()
+        } else {
+            String::new()
+        }
+    }
+
+    /// Checks a config; where HAProxy refuses it, without the services that make it refuse. `Err` inside
+    /// is a refusal that no service is to blame for.
+    fn passed(
+        &mut self,
+        wanted: String,
+        path: &Path,
+        blocks: &Blocks<'_>,
+        unasked: &BTreeSet<&str>,
+    ) -> Result<std::result::Result<Passed, String>> {
+        let words = match self.check(wanted, path)? {
+            Ok(passed) => {
+                self.held.found(&[], unasked, blocks, Instant::now());
+                return Ok(Ok(passed));
             }
-            pause = (pause * 2).min(LOOK_PAUSES.1);
+            Err(words) => words,
+        };
+        let (changed, others) = blocks.suspects();
+        let left = |services: Vec<_>| -> Vec<_> {
+            let services = services.into_iter();
+            services.filter(|one| !unasked.contains(one)).collect()
+        };
+        let (changed, others) = (left(changed), left(others));
+        // Line numbers are those of the text that was checked; with services held back they are others.
+        let named = if unasked.is_empty() {
+            blocks.named_in(&words)
+        } else {
+            Vec::new()
+        };
+        let suspects = Suspects {
+            named,
+            changed,
+            others,
+        };
+        let mut good = None;
+        let found = bisect::search(&suspects, &words, bisect::CHECKS_MAX, |back| {
+            let back: BTreeSet<&str> = back.union(unasked).copied().collect();
+            let text = config::with_fingerprint(&blocks.holding_back(&back));
+            match self.check(text, path)? {
+                Ok(passed) => {
+                    good = Some(passed);
+                    Ok(None)
+                }
+                Err(words) => Ok::<_, Error>(Some(words)),
+            }
+        })?;
+        let (Some(offenders), Some(passed)) = (found, good) else {
+            return Ok(Err(words));
+        };
+        self.held.found(&offenders, unasked, blocks, Instant::now());
+        Ok(Ok(passed))
+    }
+
+    /// Has a text checked; `Err` inside are HAProxy's words.
+    fn check(&mut self, text: String, path: &Path) -> Result<std::result::Result<Passed, String>> {
+        let staged = atomic_file::stage(path, text.as_bytes())?;
+        let fingerprint = fingerprint_of(&text);
+        let accepted = match self.settings.script.check(staged.path(), &fingerprint)? {
+            Checked::Accepted => true,
+            Checked::Refused(words) => return Ok(Err(words)),
+            Checked::Unknown(words) => {
+                self.say_unchecked(&words);
+                false
+            }
+        };
+        Ok(Ok(Passed {
+            staged,
+            text,
+            accepted,
+        }))
+    }
+
+    /// Takes servers that are no more out at once.
+    fn drain(&mut self, before: Option<&str>, taken: Option<&Taken>, new: &Config<'_>) {
+        let (Some(runtime), Some(before), Some(taken)) = (&mut self.runtime, before, taken) else {
+            return;
+        };
+        if carries(before, &taken.fingerprint) {
+            runtime.drain(&Config::parse(before), new);
+        }
+    }
+
+    /// Makes the change by the runtime socket; returns the fingerprint that HAProxy shows. `None` where
+    /// only a reload is right.
+    fn by_socket(
+        &mut self,
+        before: Option<&str>,
+        taken: Option<&Taken>,
+        installed: &str,
+    ) -> Option<String> {
+        if self.doubt.is_some() {
+            return None;
+        }
+        let runtime = self.runtime.as_mut()?;
+        let (before, taken) = before.zip(taken)?;
+        if !carries(before, &taken.fingerprint) {
+            return None;
+        }
+        let (old, new) = (Config::parse(before), Config::parse(installed));
+        match runtime.apply(&old, &new, shown(taken)) {
+            Ok(loaded) => Some(loaded),
+            Err(doubt) => {
+                log::debug!("not by the runtime socket: {doubt}");
+                None
+            }
+        }
+    }
+
+    fn is_live(&mut self, by: By) {
+        self.doubt = None;
+        if by != By::Socket
+            && let Some(runtime) = &mut self.runtime
+        {
+            runtime.reloaded(Instant::now());
         }
     }
 
     /// Puts back what HAProxy ran before, and makes it live again in case HAProxy was lost on the way.
-    fn roll_back(&self, path: &Path, before: Option<String>, error: Error) -> Error {
+    ///
+    /// Where nothing was before, a config that HAProxy's check accepted stays: HAProxy can start with it,
+    /// and without any file it could not. One that nobody checked is removed.
+    fn roll_back(
+        &mut self,
+        path: &Path,
+        before: Option<String>,
+        accepted: bool,
+        error: Error,
+    ) -> Error {
         let hint = error.hint_text().map(str::to_owned);
-        let Some((text, fingerprint)) = self
+        let good = self
             .memory
             .last_good()
-            .or_else(|| before.map(|text| (text, String::new())))
-        else {
-            return error;
-        };
-        let put_back = atomic_file::replace(path, text.as_bytes())
-            .and_then(|_| self.make_live(path, &fingerprint));
-        let now = match put_back {
-            Ok(Live::Yes { .. }) => "the last good config was put back and is live".to_owned(),
-            Ok(Live::NotRunning(_)) => {
-                "the last good config was put back; HAProxy is not running".to_owned()
+            .or_else(|| before.map(|text| (text, String::new())));
+        let now = match good {
+            Some((text, fingerprint)) => {
+                let put_back = atomic_file::replace(path, text.as_bytes())
+                    .and_then(|_| live::reload(&self.settings, path, &fingerprint));
+                match put_back {
+                    Ok(Live::Yes { by, .. }) => {
+                        self.is_live(by);
+                        // Whatever the runtime socket had changed before is in the file, and so loaded.
+                        if let Some(taken) = self.memory.taken() {
+                            let loaded = fingerprint;
+                            self.memory.remember(&Taken { loaded, ..taken }, &text);
+                        }
+                        "the last good config was put back and is live".to_owned()
+                    }
+                    Ok(Live::NotRunning(_)) => {
+                        "the last good config was put back; HAProxy is not running".to_owned()
+                    }
+                    Err(e) => format!(
+                        "the last good config was put back, but HAProxy does not take it either: {e}"
+                    ),
+                }
             }
-            Err(e) => format!(
-                "the last good config was put back, but HAProxy does not take it either: {e}"
-            ),
+            None if accepted => {
+                "there was none before, and HAProxy's check accepts it, so it stays for HAProxy to start with"
+                    .to_owned()
+            }
+            None => match std::fs::remove_file(path) {
+                Ok(()) => "there was none before and nobody could check it, so it was removed".to_owned(),
+                Err(e) => format!("it cannot be removed from {}: {e}", path.display()),
+            },
         };
         let error = Error::new(error.to_string(), now).kind(Kind::Failed);
         match hint {
@@ -257,21 +539,46 @@ impl Haproxy {
         }
     }
 
-    /// The config's own file, past symbolic links: a link is not to be replaced by a file.
-    fn target(&self) -> PathBuf {
-        std::fs::canonicalize(&self.settings.config)
-            .unwrap_or_else(|_| self.settings.config.clone())
+    fn say_in_place(&mut self, how: Installed, path: &Path) {
+        if how == Installed::InPlace && !std::mem::replace(&mut self.in_place_said, true) {
+            let folder = path.parent().unwrap_or(path);
+            log::warn!(
+                "{} is a mount of its own and cannot be replaced in one step; it is written in place, and whoever reads it \
+                 meanwhile sees a part: mount its folder {} instead",
+                path.display(),
+                folder.display()
+            );
+        }
     }
 
-    fn on_disk(&self) -> Option<String> {
+    fn target(&self) -> PathBuf {
+        target(&self.settings.config)
+    }
+
+    /// The config at its path, as HAProxy would read it.
+    pub fn on_disk(&self) -> Option<String> {
         read_text(&self.target())
     }
 }
 
-/// What a reload came to.
-enum Live {
-    Yes { confirmed: bool },
-    NotRunning(String),
+/// The config's own file, past symbolic links: a link is not to be replaced by a file.
+fn target(config: &Path) -> PathBuf {
+    std::fs::canonicalize(config).unwrap_or_else(|_| config.to_owned())
+}
+
+fn shown(taken: &Taken) -> Shown<'_> {
+    Shown {
+        loaded: &taken.loaded,
+        current: &taken.fingerprint,
+    }
+}
+
+/// The fingerprint that a text of ours says it has.
+fn fingerprint_of(text: &str) -> String {
+    config::split_fingerprint(text)
+        .1
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Whether a text is the config of this fingerprint: it says so, and its content agrees.

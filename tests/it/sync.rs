@@ -463,7 +463,10 @@ fn a_haproxy_that_is_down_takes_the_file_when_it_starts() {
     sandbox
         .script
         .on("reload", "echo 'haproxy is not running' >&2; status=4");
-    sandbox.sync(&[]).exits(0).says(&["not running", "haproxy is not running"]);
+    sandbox
+        .sync(&[])
+        .exits(0)
+        .says(&["not running", "haproxy is not running"]);
     assert!(
         sandbox.routes().has("10.2.0.3:80"),
         "the new file waits for it"

@@ -4,7 +4,11 @@
 pub mod deadline;
 pub mod fake_cosmos;
 pub mod fake_docker;
+pub mod fake_weave;
+pub mod host_haproxy;
+pub mod load;
 pub mod md5;
+pub mod metrics;
 pub mod real_docker;
 pub mod routes;
 pub mod sandbox;

@@ -1,0 +1,497 @@
+//! What HAProxy is handed, and how: services that it refuses, changes without a reload, reloads without a
+//! script, and faults between any two steps. A fake Docker, and a real HAProxy as a process of this host.
+
+use std::time::Duration;
+
+use crate::support::deadline::{SOON, stays, wait_for};
+use crate::support::fake_docker::Container;
+use crate::support::host_haproxy::HostHaproxy;
+use crate::support::real_docker::left_out;
+use crate::support::sandbox::{Output, Running, Sandbox};
+use crate::support::wire::{Reply, answer};
+
+fn serving(name: &str, ip: &str, service: &str) -> Container {
+    Container::serving(
+        &format!("asteroid-{name}"),
+        ip,
+        service,
+        &format!("{service}.example"),
+    )
+}
+
+/// Refuses a text, in HAProxy's manner, with the number of the line.
+fn refuse(text: &str) -> String {
+    format!(
+        "n=$(grep -n -m1 '{text}' \"$2\" | cut -d: -f1); if [ -n \"$n\" ]; then echo \"[ALERT] (1) : config : parsing [/dev/stdin:$n] : cannot stand {text}\" >&2; status=1; fi"
+    )
+}
+
+/// The same without a number: nothing points at the offender.
+fn refuse_in_silence(text: &str) -> String {
+    format!("if grep -q '{text}' \"$2\"; then echo 'fatal errors found' >&2; status=1; fi")
+}
+
+#[test]
+fn a_service_that_haproxy_refuses_is_left_out_and_named() {
+    for fragment in [refuse("evil.example"), refuse_in_silence("evil.example")] {
+        let sandbox = Sandbox::new("offender");
+        sandbox.script.on("check", &fragment);
+        for (at, service) in ["api", "evil", "shop", "web", "wiki"].iter().enumerate() {
+            sandbox
+                .docker
+                .add(serving(service, &format!("10.2.0.{}", at + 2), service));
+        }
+        sandbox
+            .sync(&[])
+            .exits(0)
+            .says(&["error", "refuses service evil", "left out"]);
+        let routes = sandbox.routes();
+        assert_eq!(routes.order, ["api", "shop", "web", "wiki"]);
+        assert!(!routes.services.contains_key("evil"));
+        assert_eq!(sandbox.script.of("reload").len(), 1);
+        assert!(sandbox.script.of("check").len() <= 8);
+        // Nothing is remembered as done: when HAProxy takes it, it is served.
+        sandbox.script.well("check");
+        sandbox.sync(&[]).exits(0);
+        assert_eq!(sandbox.routes().services.len(), 5);
+        assert_eq!(sandbox.leftovers(), [""; 0]);
+    }
+}
+
+#[test]
+fn an_offender_keeps_its_last_good_block_and_others_are_not_slowed() {
+    let sandbox = Sandbox::new("keeps");
+    for (name, ip, service) in [("a", "10.2.0.2", "api"), ("w", "10.2.0.3", "web")] {
+        sandbox.docker.add(serving(name, ip, service));
+    }
+    let mut watch = sandbox.settled_watch(&[]);
+    sandbox.script.on("check", &refuse_in_silence("10.2.0.9"));
+    sandbox.docker.run(serving("w2", "10.2.0.9", "web"));
+    watch.wait_log("refuses service web", SOON);
+    sandbox.docker.run(serving("a2", "10.2.0.5", "api"));
+    let routes = sandbox.wait_config("the other service's new server", SOON, |routes| {
+        routes.has("10.2.0.5:80")
+    });
+    assert_eq!(routes.all(), ["10.2.0.2:80", "10.2.0.3:80", "10.2.0.5:80"]);
+    let checks = sandbox.script.of("check").len();
+    sandbox.docker.run(serving("a3", "10.2.0.6", "api"));
+    sandbox.wait_config("one more", SOON, |routes| routes.has("10.2.0.6:80"));
+    assert_eq!(
+        sandbox.script.of("check").len(),
+        checks + 1,
+        "a block known as refused costs the others no check"
+    );
+    let named = |watch: &Running| watch.stderr().matches("refuses service web").count();
+    assert_eq!(named(&watch), 1);
+    // It is owed: tried again by itself, and served when HAProxy takes it.
+    sandbox.script.well("check");
+    sandbox.wait_config("the offender's server", SOON, |routes| {
+        routes.has("10.2.0.9:80")
+    });
+    watch.wait_log("accepts service web", SOON);
+    assert_eq!(named(&watch), 1);
+    watch.stop();
+}
+
+#[test]
+fn a_base_that_is_refused_is_no_services_fault() {
+    let sandbox = Sandbox::new("base-fault");
+    sandbox.docker.add(serving("a", "10.2.0.2", "api"));
+    sandbox.sync(&[]).exits(0);
+    let before = sandbox.config();
+    sandbox.docker.add(serving("b", "10.2.0.3", "web"));
+    sandbox.script.on("check", &refuse("frontend"));
+    sandbox.sync(&[]).exits(1).says(&["cannot stand frontend"]);
+    assert_eq!(sandbox.config(), before);
+    assert!(sandbox.script.of("check").len() <= 5);
+}
+
+/// A sandbox whose HAProxy is a process of this host, already running its first config.
+struct Host {
+    haproxy: HostHaproxy,
+    sandbox: Sandbox,
+    runtime: bool,
+    master: bool,
+}
+
+impl Host {
+    #[track_caller]
+    fn new(name: &str, runtime: bool, master: bool) -> Option<Host> {
+        if left_out("haproxy") {
+            return None;
+        }
+        let sandbox = Sandbox::new(name);
+        let mut host = Host {
+            haproxy: HostHaproxy::new(&sandbox.root, &sandbox.config_path()),
+            sandbox,
+            runtime,
+            master,
+        };
+        host.sandbox.docker.add(serving("a", "10.2.0.2", "web"));
+        // Nobody is there to load it yet; another test's HAProxy may be, which the script finds odd.
+        host.run("sync", &[]);
+        host.haproxy.start();
+        host.sync();
+        Some(host)
+    }
+
+    /// Our own options with the built-in script.
+    fn options(&self) -> Vec<String> {
+        let mut all: Vec<String> = [
+            "--docker-host",
+            &self.sandbox.docker.docker_host(),
+            "--state-dir",
+            &self.sandbox.state().display().to_string(),
+            "--base",
+            &self.haproxy.base().display().to_string(),
+            "--weave",
+            "never",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let path = |path: std::path::PathBuf| path.display().to_string();
+        if self.runtime {
+            all.extend(["--haproxy-socket".to_owned(), path(self.haproxy.socket())]);
+        }
+        if self.master {
+            all.extend(["--haproxy-master".to_owned(), path(self.haproxy.master())]);
+        }
+        all
+    }
+
+    fn run(&self, command: &str, more: &[&str]) -> Output {
+        let options = self.options();
+        let mut args = vec![command];
+        args.extend(options.iter().map(String::as_str));
+        args.extend(more);
+        self.sandbox.bare(&args)
+    }
+
+    #[track_caller]
+    fn sync(&self) -> Output {
+        self.run("sync", &[]).exits(0)
+    }
+
+    #[track_caller]
+    fn watch(&self) -> Running {
+        let options = self.options();
+        let mut args = vec!["watch", "--resync", "0"];
+        args.extend(options.iter().map(String::as_str));
+        let streams = self.sandbox.docker.streams();
+        let watch = self.sandbox.spawn(self.sandbox.command(&args));
+        self.sandbox.docker.wait_subscribed(streams + 1);
+        watch
+    }
+
+    /// Waits until HAProxy itself has exactly these addresses in its service.
+    #[track_caller]
+    fn has(&self, addresses: &[&str]) {
+        let mut last = Vec::new();
+        let found = crate::support::deadline::poll(SOON, || {
+            last = self.haproxy.servers();
+            let mut seen: Vec<&str> = last
+                .iter()
+                .filter_map(|server| server.split_once(' '))
+                .map(|(_, address)| address)
+                .collect();
+            seen.sort_unstable();
+            (seen == addresses).then_some(())
+        });
+        assert!(found.is_some(), "HAProxy has {last:?}, not {addresses:?}");
+    }
+
+    /// The file and HAProxy agree.
+    #[track_caller]
+    fn agrees(&self) {
+        let mut all = self.sandbox.routes().all();
+        all.sort();
+        self.has(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn changes_of_servers_need_no_reload() {
+    let Some(host) = Host::new("runtime", true, false) else {
+        return;
+    };
+    host.has(&["10.2.0.2:80"]);
+    let docker = &host.sandbox.docker;
+    let mut watch = host.watch();
+    let before = host.haproxy.reloads();
+    docker.run(serving("b", "10.2.0.3", "web"));
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    watch.wait_log("without a reload", SOON);
+    docker.stop("asteroid-a");
+    host.has(&["10.2.0.3:80"]);
+    docker.start("asteroid-a");
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    docker.restart("asteroid-b", Some("10.2.0.7"));
+    host.has(&["10.2.0.2:80", "10.2.0.7:80"]);
+    for at in 10..20 {
+        docker.run(serving(&format!("n{at}"), &format!("10.2.0.{at}"), "web"));
+    }
+    for at in 10..20 {
+        docker.kill(&format!("asteroid-n{at}"));
+    }
+    host.has(&["10.2.0.2:80", "10.2.0.7:80"]);
+    assert_eq!(host.haproxy.reloads(), before, "no reload at all");
+    host.agrees();
+    // What has left is deleted.
+    wait_for("maintenance to end", SOON, || {
+        let state = host.haproxy.tell("show servers state be_web");
+        (state.lines().filter(|line| line.contains("be_web")).count() == 2).then_some(())
+    });
+    // A new service is more than servers, and after its reload the socket serves again.
+    docker.run(serving("s", "10.2.0.30", "shop"));
+    host.has(&["10.2.0.2:80", "10.2.0.30:80", "10.2.0.7:80"]);
+    assert_eq!(host.haproxy.reloads(), before + 1);
+    docker.run(serving("s2", "10.2.0.31", "shop"));
+    host.has(&["10.2.0.2:80", "10.2.0.30:80", "10.2.0.31:80", "10.2.0.7:80"]);
+    assert_eq!(host.haproxy.reloads(), before + 1);
+    // What HAProxy shows is the config of its last load, and that is known.
+    let file = host.sandbox.config();
+    assert!(!file.contains(&host.haproxy.fingerprint().expect("one")));
+    watch.stop();
+    host.sync();
+    assert_eq!(host.haproxy.reloads(), before + 1);
+    host.agrees();
+}
+
+#[test]
+fn sync_uses_the_runtime_socket_too_and_mends_what_it_finds() {
+    let Some(mut host) = Host::new("runtime-sync", true, false) else {
+        return;
+    };
+    let before = host.haproxy.reloads();
+    host.sandbox.docker.add(serving("b", "10.2.0.3", "web"));
+    host.sync();
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    assert_eq!(host.haproxy.reloads(), before);
+    // Started again by somebody: it has the file, and shows its fingerprint.
+    host.haproxy.kill();
+    host.haproxy.start();
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    host.sandbox.docker.add(serving("c", "10.2.0.4", "web"));
+    host.sync();
+    host.has(&["10.2.0.2:80", "10.2.0.3:80", "10.2.0.4:80"]);
+    assert_eq!(host.haproxy.reloads(), 0);
+    // A drain that was cut short, a server that nobody knows, one that is missing: a reload mends it.
+    let server = |ip: &str| {
+        let all = host.haproxy.servers();
+        let found = all.iter().find(|server| server.contains(ip));
+        found
+            .and_then(|server| server.split(' ').next())
+            .expect("a server")
+            .to_owned()
+    };
+    let first = server("10.2.0.2");
+    let foreign = "add server be_web/foreign 10.9.9.9:80; set server be_web/foreign state ready";
+    let maintenance = format!("set server {first} state maint");
+    let deleted = format!("set server {first} state maint; del server {first}");
+    for (reloads, command) in [foreign, &maintenance, &deleted].iter().enumerate() {
+        host.haproxy.tell(command);
+        host.sync().says(&["reload"]);
+        host.has(&["10.2.0.2:80", "10.2.0.3:80", "10.2.0.4:80"]);
+        assert_eq!(host.haproxy.reloads(), reloads as u64 + 1, "{command}");
+    }
+}
+
+#[test]
+fn a_stop_signal_drains_at_once_and_a_survivor_comes_back() {
+    let Some(host) = Host::new("drain", true, false) else {
+        return;
+    };
+    host.sandbox.docker.add(serving("b", "10.2.0.3", "web"));
+    let watch = host.watch();
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    let before = host.haproxy.reloads();
+    let docker = &host.sandbox.docker;
+    docker.signal("asteroid-b", "1");
+    stays("a HUP drains nobody", Duration::from_millis(500), || {
+        host.haproxy.servers().len() == 2
+    });
+    docker.signal("asteroid-b", "15");
+    host.has(&["10.2.0.2:80"]);
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    assert_eq!(host.haproxy.reloads(), before);
+    watch.stop();
+}
+
+#[test]
+fn a_haproxy_that_dies_is_told_apart_and_served_when_it_is_back() {
+    for (runtime, master) in [(true, false), (false, true), (true, true)] {
+        let Some(mut host) = Host::new("dies", runtime, master) else {
+            return;
+        };
+        let mut watch = host.watch();
+        host.haproxy.kill();
+        host.sandbox.docker.run(serving("b", "10.2.0.3", "web"));
+        watch.wait_log("not running", SOON);
+        host.haproxy.start();
+        host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+        host.sandbox.docker.run(serving("c", "10.2.0.4", "web"));
+        host.has(&["10.2.0.2:80", "10.2.0.3:80", "10.2.0.4:80"]);
+        assert!(!watch.stderr().contains("ERROR"), "{}", watch.stderr());
+        watch.stop();
+    }
+}
+
+#[test]
+fn the_master_socket_reloads_without_a_script() {
+    let Some(mut host) = Host::new("master", false, true) else {
+        return;
+    };
+    let before = host.haproxy.reloads();
+    // No shell, no docker, no haproxy in reach: as in an image with nothing but us.
+    let options = host.options();
+    let run = |code: i32| {
+        let mut args = vec!["sync", "--script", "/nonexistent/script"];
+        args.extend(options.iter().map(String::as_str));
+        host.sandbox.bare(&args).exits(code)
+    };
+    host.sandbox.docker.add(serving("b", "10.2.0.3", "web"));
+    run(1).says(&["/nonexistent/script", "hint"]);
+    host.sync();
+    assert_eq!(host.haproxy.reloads(), before + 1);
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    // HAProxy refuses what its check had not seen: put back, and live.
+    let good = host.sandbox.config();
+    host.sandbox.docker.add(serving("c", "10.2.0.4", "web"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its port").port();
+    let base = std::fs::read_to_string(host.haproxy.base()).expect("the base");
+    let with_bind = format!("{base}    bind 127.0.0.1:{port}\n");
+    std::fs::write(host.haproxy.base(), with_bind).expect("a worse base");
+    let mut args = vec!["sync"];
+    args.extend(options.iter().map(String::as_str));
+    host.sandbox
+        .bare(&args)
+        .exits(1)
+        .says(&["refused", "put back and is live"]);
+    assert_eq!(host.sandbox.config(), good);
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    std::fs::write(host.haproxy.base(), base).expect("the base again");
+    host.sync();
+    host.has(&["10.2.0.2:80", "10.2.0.3:80", "10.2.0.4:80"]);
+    host.haproxy.kill();
+}
+
+/// Six services' containers, known to a watch; the list forgets most of them without a word.
+#[test]
+fn a_list_that_forgets_most_containers_is_not_believed_at_once() {
+    let sandbox = Sandbox::new("shrink");
+    let names: Vec<String> = (0..6).map(|at| format!("asteroid-n{at}")).collect();
+    for (at, name) in names.iter().enumerate() {
+        let ip = format!("10.2.0.{}", at + 2);
+        sandbox
+            .docker
+            .add(Container::serving(name, &ip, "web", "web.example"));
+    }
+    let mut watch = sandbox.settled_watch(&[]);
+    let all = sandbox.routes().all();
+    assert_eq!(all.len(), 6);
+    let lie = Reply::Raw(answer("200 OK", "application/json", "[]"));
+    sandbox.docker.misbehave("/containers/json", 1, lie);
+    let lists = sandbox.docker.count(|request| request.is_list());
+    watch.signal("HUP");
+    watch.wait_log("looking again", SOON);
+    sandbox
+        .docker
+        .wait_requests("a second list", SOON, |requests| {
+            requests.iter().filter(|one| one.is_list()).count() >= lists + 2
+        });
+    stays("the config", Duration::from_secs(1), || {
+        sandbox.routes().all() == all
+    });
+    // What is really gone, though nobody said so, goes after the second look.
+    for name in &names[..5] {
+        sandbox.docker.with(name, |one| {
+            one.status = crate::support::fake_docker::Status::Exited
+        });
+    }
+    watch.signal("HUP");
+    sandbox.wait_config("the one that is left", SOON, |routes| {
+        routes.all() == ["10.2.0.7:80"]
+    });
+    // What events tell of goes at once.
+    for (at, name) in names[..5].iter().enumerate() {
+        let ip = format!("10.2.0.{}", at + 2);
+        sandbox
+            .docker
+            .run(Container::serving(name, &ip, "web", "web.example"));
+    }
+    sandbox.wait_config("all again", SOON, |routes| routes.all().len() == 6);
+    let looks = watch.stderr().matches("looking again").count();
+    for name in &names {
+        sandbox.docker.kill(name);
+    }
+    sandbox.wait_config("none", SOON, |routes| routes.all().is_empty());
+    assert_eq!(watch.stderr().matches("looking again").count(), looks);
+    watch.stop();
+}
+
+#[test]
+fn a_failure_that_repeats_is_said_once() {
+    let sandbox = Sandbox::new("repeats");
+    sandbox.docker.add(serving("a", "10.2.0.2", "web"));
+    let mut watch = sandbox.settled_watch(&[]);
+    for (fragment, words, level) in [
+        (
+            "echo \"[ALERT] ($$) : no $$\" >&2; status=5",
+            "[ALERT]",
+            "error",
+        ),
+        ("echo 'nobody there' >&2; status=4", "not running", "warn"),
+    ] {
+        sandbox.script.on("reload", fragment);
+        let before = sandbox.script.of("reload").len();
+        let ip = if level == "error" {
+            "10.2.0.3"
+        } else {
+            "10.2.0.4"
+        };
+        sandbox
+            .docker
+            .run(serving(&format!("for-{level}"), ip, "web"));
+        watch.wait_log(words, SOON);
+        sandbox.script.wait_reloads(before + 2, SOON);
+        let said = watch.stderr();
+        let lines = said.lines().filter(|line| line.contains(words)).count();
+        assert_eq!(lines, 1, "{said}");
+    }
+    sandbox.script.well("reload");
+    sandbox
+        .script
+        .wait_reload("everything", SOON, |call| call.config.contains("10.2.0.4"));
+    watch.stop();
+}
+
+#[test]
+fn a_container_that_flaps_is_held_out_and_others_are_not() {
+    let sandbox = Sandbox::new("flaps");
+    sandbox.docker.add(serving("calm", "10.2.0.2", "web"));
+    sandbox.docker.add(serving("flaps", "10.2.0.3", "web"));
+    let mut watch = sandbox.settled_watch(&["--settle", "1ms", "--settle-max", "10ms"]);
+    for restart in 1..=6 {
+        sandbox
+            .docker
+            .restart("asteroid-flaps", Some(&format!("10.2.1.{restart}")));
+        if restart < 6 {
+            let address = format!("10.2.1.{restart}:80");
+            sandbox.wait_config("the restarted one", SOON, |routes| routes.has(&address));
+        }
+    }
+    watch.wait_log("asteroid-flaps starts again and again", SOON);
+    sandbox.wait_config("the calm one alone", SOON, |routes| {
+        routes.all() == ["10.2.0.2:80"]
+    });
+    sandbox.docker.run(serving("new", "10.2.0.4", "web"));
+    sandbox.wait_config("a new one at once", SOON, |routes| {
+        routes.all() == ["10.2.0.2:80", "10.2.0.4:80"]
+    });
+    // It stays up now.
+    sandbox.wait_config("the one that flapped", SOON, |routes| {
+        routes.has("10.2.1.6:80")
+    });
+    watch.stop();
+}
