@@ -165,6 +165,11 @@ impl Syncer {
         self.haproxy.taken()
     }
 
+    /// Gives back the memory of [`Syncer::selection`], as much as all that is known of the containers.
+    pub fn forget_selection(&mut self) {
+        self.selection = Selection::default();
+    }
+
     /// When something must be looked at again without any news.
     pub fn next_due(&self) -> Option<Instant> {
         let looks = self.inventory.next_due().into_iter();
@@ -226,6 +231,12 @@ impl Syncer {
         self.want_addresses(look, started);
         self.wait_ready();
         let mut payload = self.payload();
+        if self.held(news.resume)? {
+            self.said.say(&self.selection);
+            record.look = Some(started.elapsed());
+            record.counts = Some(self.counts());
+            return Ok(Ended::Held);
+        }
         if self.guard.is_new() {
             self.guard
                 .has(self.haproxy.servers().iter().map(String::as_str));
@@ -237,9 +248,6 @@ impl Syncer {
         self.said.say(&self.selection);
         record.look = Some(started.elapsed());
         record.counts = Some(self.counts());
-        if self.held(news.resume)? {
-            return Ok(Ended::Held);
-        }
 
         record.stage = Stage::Ask;
         let looked = Instant::now();
@@ -251,15 +259,12 @@ impl Syncer {
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
             self.guard.applied(&payload, &self.selection);
+            record.answers = Some(self.answers());
             return Ok(Ended::Unchanged);
         }
         let text = self.registry.config(&payload)?;
         record.ask = Some(looked.elapsed());
-        record.answers = Some(match self.registry.standing() {
-            Standing::Fresh => Answers::Fresh,
-            Standing::Held { .. } => Answers::Held,
-            Standing::BuiltIn { .. } => Answers::BuiltIn,
-        });
+        record.answers = Some(self.answers());
         let ended = self.apply(&text, &request, record)?;
         self.guard.applied(&payload, &self.selection);
         if ended == Ended::Applied
@@ -415,6 +420,14 @@ impl Syncer {
         self.selection
             .leave_out(|service| self.registry.can_route(service));
         self.selection.payload(&self.table, &self.elsewhere())
+    }
+
+    fn answers(&self) -> Answers {
+        match self.registry.standing() {
+            Standing::Fresh => Answers::Fresh,
+            Standing::Held { .. } => Answers::Held,
+            Standing::BuiltIn { .. } => Answers::BuiltIn,
+        }
     }
 
     fn counts(&self) -> Counts {
@@ -666,9 +679,24 @@ impl Syncer {
 
 /// Digest of what a registry is asked, to tell whether it was asked the same before.
 fn request_digest(payload: &registry::Payload) -> String {
-    // A payload of strings and numbers always has a JSON form.
-    let json = serde_json::to_string(payload).unwrap_or_default();
-    config::fingerprint(&json)
+    let mut digest = Digest(config::Fingerprint::default());
+    // A payload of strings and numbers always has a JSON form, and nothing is written anywhere.
+    let _ = serde_json::to_writer(&mut digest, payload);
+    digest.0.to_string()
+}
+
+/// Takes the place of a file: only the fingerprint of what is written is kept.
+struct Digest(config::Fingerprint);
+
+impl std::io::Write for Digest {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.add(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What the operator was told already: each trouble is told once, and again only when it changed.

@@ -132,7 +132,7 @@ impl Docker {
         self.negotiated = None;
         // Asked after the stream broke, too: the daemon that closed it may be starting again.
         let limit = self.limits.first_answer;
-        let (head, body) = self.get(Ask::Ping, "/_ping", limit, WORDS_BYTES_MAX)?;
+        let (head, body) = self.get(Ask::Ping, "/_ping", limit, WORDS_BYTES_MAX, None)?;
         if !matches!(head.status, 200 | 403 | 404 | 405) {
             return Err(refusal::refused(Ask::Ping, &self.address, &head, &body));
         }
@@ -163,12 +163,14 @@ impl Docker {
     /// When there is no answer or a refusal; that never means that there are no containers.
     pub fn containers(&mut self) -> Result<Vec<Row>> {
         let ask = Ask::List;
-        let (head, body) =
-            self.get_versioned(ask, "/containers/json", self.limits.list, LIST_BYTES_MAX)?;
+        let mut list = container::List::default();
+        let (path, limit) = ("/containers/json", self.limits.list);
+        let mut each = |piece: &[u8]| list.push(piece);
+        let (head, body) = self.get_versioned(ask, path, limit, LIST_BYTES_MAX, Some(&mut each))?;
         if head.status != 200 {
             return Err(refusal::refused(ask, &self.address, &head, &body));
         }
-        container::list(&body).map_err(|cause| self.unreadable(ask, &cause))
+        list.end().map_err(|cause| self.unreadable(ask, &cause))
     }
 
     /// Inspects a container by id or name; `None` when there is none.
@@ -182,7 +184,7 @@ impl Docker {
         let ask = Ask::Inspect(id);
         let path = format!("/containers/{}/json", percent_encoded(id));
         let (head, body) =
-            self.get_versioned(ask, &path, self.limits.inspect, INSPECT_BYTES_MAX)?;
+            self.get_versioned(ask, &path, self.limits.inspect, INSPECT_BYTES_MAX, None)?;
         match head.status {
             200 => container::inspected(&body)
                 .map(Some)
@@ -262,24 +264,34 @@ impl Docker {
         path: &str,
         limit: Duration,
         body_bytes_max: usize,
+        mut each: Option<&mut dyn FnMut(&[u8])>,
     ) -> Result<(Head, Vec<u8>)> {
         let version = self.version()?;
-        let (head, body) = self.get(ask, &format!("/v{version}{path}"), limit, body_bytes_max)?;
+        let first = format!("/v{version}{path}");
+        let (head, body) = self.get(ask, &first, limit, body_bytes_max, reborrowed(&mut each))?;
         if self.pinned.is_none()
             && let Some(other) = self.other_version(version, &head, &body)
         {
-            return self.get(ask, &format!("/v{other}{path}"), limit, body_bytes_max);
+            return self.get(
+                ask,
+                &format!("/v{other}{path}"),
+                limit,
+                body_bytes_max,
+                each,
+            );
         }
         Ok((head, body))
     }
 
-    /// An answer over the kept connection or a new one.
+    /// An answer over the kept connection or a new one; `each` as in [`Wire::answer`]: a connection that fails
+    /// before its first byte has handed over nothing.
     fn get(
         &mut self,
         ask: Ask,
         path: &str,
         limit: Duration,
         body_bytes_max: usize,
+        mut each: Option<&mut dyn FnMut(&[u8])>,
     ) -> Result<(Head, Vec<u8>)> {
         loop {
             let kept = self
@@ -297,7 +309,10 @@ impl Docker {
                 self.limits.first_answer.max(limit)
             };
             wire.set_deadline(Some(Instant::now() + limit));
-            match wire.send(path).and_then(|()| wire.answer(body_bytes_max)) {
+            let answer = wire
+                .send(path)
+                .and_then(|()| wire.answer(body_bytes_max, reborrowed(&mut each)));
+            match answer {
                 Ok(answer) => {
                     self.answered = true;
                     if wire.keeps_alive() {
@@ -343,6 +358,14 @@ impl Docker {
             ask.tried(&self.address),
             format!("cannot read the answer: {cause}"),
         )
+    }
+}
+
+/// The same sink, for one more try.
+fn reborrowed<'a>(each: &'a mut Option<&mut dyn FnMut(&[u8])>) -> Option<&'a mut dyn FnMut(&[u8])> {
+    match each {
+        Some(each) => Some(&mut **each),
+        None => None,
     }
 }
 

@@ -156,29 +156,47 @@ impl Wire {
         Ok(bytes > 0)
     }
 
-    /// Reads the whole answer, its body up to `body_bytes_max`.
-    pub(super) fn answer(&mut self, body_bytes_max: usize) -> Result<(Head, Vec<u8>), Fault> {
+    /// Reads the whole answer, its body up to `body_bytes_max`. With `each`, a body that comes with 200 is
+    /// handed over piece by piece and not kept.
+    pub(super) fn answer(
+        &mut self,
+        body_bytes_max: usize,
+        each: Option<&mut dyn FnMut(&[u8])>,
+    ) -> Result<(Head, Vec<u8>), Fault> {
         let Piece::Head(head) = self.next_piece()? else {
             return Err(Fault::Http(HttpError::Head));
         };
-        let body = self.body(body_bytes_max)?;
+        let body = match each {
+            Some(each) if head.status == 200 => {
+                self.pieces(body_bytes_max, each)?;
+                Vec::new()
+            }
+            _ => self.body(body_bytes_max)?,
+        };
         Ok((head, body))
     }
 
     /// Reads what is left of the body.
     pub(super) fn body(&mut self, body_bytes_max: usize) -> Result<Vec<u8>, Fault> {
         let mut body = Vec::new();
+        self.pieces(body_bytes_max, &mut |data| body.extend_from_slice(data))?;
+        Ok(body)
+    }
+
+    fn pieces(&mut self, body_bytes_max: usize, each: &mut dyn FnMut(&[u8])) -> Result<(), Fault> {
+        let mut bytes = 0;
         loop {
             match self.next_piece()? {
                 Piece::Head(_) => return Err(Fault::Http(HttpError::Head)),
                 Piece::Data(piece) => {
                     let data = self.data(piece);
-                    if body.len() + data.len() > body_bytes_max {
+                    bytes += data.len();
+                    if bytes > body_bytes_max {
                         return Err(Fault::TooLong(body_bytes_max));
                     }
-                    body.extend_from_slice(data);
+                    each(data);
                 }
-                Piece::End => return Ok(body),
+                Piece::End => return Ok(()),
             }
         }
     }

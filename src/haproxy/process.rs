@@ -45,6 +45,10 @@ pub fn all(proc: &Path) -> Vec<Process> {
         }
         let folder = proc.join(pid.to_string());
         let arguments = arguments(&folder);
+        if arguments.iter().all(String::is_empty) {
+            // It has ended, and its parent has not taken note yet.
+            continue;
+        }
         all.push(Process {
             pid: *pid,
             files: files(&folder, &arguments),
@@ -248,6 +252,7 @@ mod tests {
                     "",
                 ),
                 (40, "sh", 1, "sh -c haproxy", ""),
+                (50, "haproxy", 1, "", ""),
             ],
         );
         let all = all(&root);

@@ -14,6 +14,9 @@ use crate::program;
 /// The script that is built in.
 pub const BUILT_IN: &str = include_str!("../../scripts/update_haproxy.sh");
 
+/// What runs the built-in script.
+pub const SHELL: &str = "/bin/sh";
+
 /// Most lines of the script's output that one message repeats.
 const OUTPUT_LINES_MAX: usize = 8;
 /// What to do about a script that hangs.
@@ -96,6 +99,12 @@ impl Script {
     /// # Errors
     /// When the script cannot be run, ends in a way that is not in its contract, or exceeds its time.
     pub fn check(&self, staged: &Path, fingerprint: &str) -> Result<Checked> {
+        // An image from scratch has no shell; there HAProxy's own answer to the reload is the check.
+        if self.path.is_none() && !Path::new(SHELL).exists() {
+            return Ok(Checked::Unknown(format!(
+                "there is no {SHELL} here for the built-in script"
+            )));
+        }
         let (status, words) = self.run("check", staged, fingerprint)?;
         match status.code() {
             Some(ACCEPTED) => Ok(Checked::Accepted),
@@ -154,7 +163,7 @@ impl Script {
         let mut command = match &self.path {
             Some(script) => Command::new(script),
             None => {
-                let mut shell = Command::new("/bin/sh");
+                let mut shell = Command::new(SHELL);
                 shell.args(["-c", BUILT_IN, "update_haproxy.sh"]);
                 shell
             }
@@ -175,9 +184,11 @@ impl Script {
             (std::io::ErrorKind::NotFound, Some(path)) if path.exists() => {
                 error.hint("its first line names an interpreter that is not there")
             }
-            (std::io::ErrorKind::NotFound, _) => {
+            (std::io::ErrorKind::NotFound, Some(_)) => {
                 error.hint("--script names the reload script; is the path right?")
             }
+            (std::io::ErrorKind::NotFound, None) => error
+                .hint("without a shell HAProxy is reloaded by its master socket: --haproxy-master"),
             (std::io::ErrorKind::PermissionDenied, Some(path)) => {
                 error.hint(format!("make it executable: chmod +x {}", path.display()))
             }

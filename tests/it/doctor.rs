@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::fake_docker::{Container, Status};
+use crate::support::host_haproxy::HostHaproxy;
 use crate::support::real_docker::{Docker, left_out};
 use crate::support::sandbox::{Output, Sandbox};
 use crate::support::wire::Reply;
@@ -513,4 +514,82 @@ fn a_real_container_of_haproxy_is_looked_into() {
         "haproxy-file",
         &["single file", "mount its folder"],
     );
+}
+
+/// A real HAProxy of this host: its sockets, its version, what it shows against what the file says.
+#[test]
+fn a_haproxy_of_the_host_is_asked_on_its_sockets() {
+    if left_out("haproxy") {
+        return;
+    }
+    let sandbox = Sandbox::new("doc-host");
+    let mut haproxy = HostHaproxy::new(&sandbox.root, &sandbox.config_path());
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let run = |command: &str, runtime: bool| {
+        let mut args = vec![
+            command.to_owned(),
+            "-H".to_owned(),
+            sandbox.docker.docker_host(),
+            "--state-dir".to_owned(),
+            path(sandbox.state()),
+            "--base".to_owned(),
+            path(sandbox.root.join("base.cfg")),
+            "--weave".to_owned(),
+            "never".to_owned(),
+            "--haproxy-master".to_owned(),
+            path(sandbox.root.join("m.sock")),
+        ];
+        if runtime {
+            args.extend([
+                "--haproxy-socket".to_owned(),
+                path(sandbox.root.join("h.sock")),
+            ]);
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        sandbox.bare(&args)
+    };
+    sandbox.docker.add(web("asteroid-a"));
+    run("sync", true);
+    let output = run("doctor", true).exits(1);
+    // Another HAProxy of this machine may be taken for one that reads the wrong file.
+    line(&output, "fail", "haproxy", &["haproxy.cfg"]);
+    haproxy.start();
+    run("sync", true).exits(0);
+    let first = sandbox.config();
+    let output = run("doctor", true).exits(0);
+    line(&output, "ok", "haproxy", &["runs on this host as process"]);
+    line(&output, "ok", "haproxy-file", &["it reads"]);
+    line(&output, "ok", "haproxy-version", &["HAProxy "]);
+    line(&output, "ok", "fingerprint", &["runs what"]);
+    line(&output, "ok", "haproxy-socket", &["h.sock answers"]);
+    line(&output, "ok", "haproxy-master", &["m.sock answers"]);
+
+    // A change by the runtime socket, after which HAProxy still shows what it loaded.
+    let mut second = web("asteroid-b");
+    second.networks.clear();
+    sandbox.docker.add(second.with_network("apps", "10.2.0.3"));
+    run("sync", true).exits(0);
+    let output = run("doctor", true).exits(0);
+    line(&output, "ok", "fingerprint", &["runs what"]);
+
+    // A reload, and then somebody puts the old file back.
+    sandbox.docker.add(Container::serving(
+        "asteroid-c",
+        "10.2.0.4",
+        "api",
+        "api.example",
+    ));
+    run("sync", false).exits(0);
+    fs::write(sandbox.config_path(), first).expect("a file");
+    let output = run("doctor", true).exits(1);
+    line(
+        &output,
+        "fail",
+        "fingerprint",
+        &["HAProxy runs the config", "cosmonaut sync"],
+    );
+    haproxy.kill();
+    let output = run("doctor", true).exits(1);
+    line(&output, "fail", "haproxy-socket", &["stats socket"]);
+    line(&output, "fail", "haproxy-master", &["-S"]);
 }

@@ -450,10 +450,10 @@ fn servers_answer(selection: &Selection, inventory: &Inventory, budget: Budget) 
             Err(_) => silent.push(verdict.name.as_str()),
         }
     }
-    let mut words = format!(
-        "{} connections",
-        count(well, "server takes").replace("takess", "take")
-    );
+    let mut words = match well {
+        1 => "1 server takes connections".to_owned(),
+        n => format!("{n} servers take connections"),
+    };
     if untried > 0 {
         words.push_str(&format!(", {untried} were not tried"));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Budget, Finding, SCRIPT_MAX, Subject};
 use crate::config::{self, Config};
 use crate::docker::container::Inspected;
+use crate::haproxy::memory::Memory;
 use crate::haproxy::process::{self, Process};
 use crate::haproxy::script::{self, Checked};
 use crate::haproxy::socket::{self, Info, SocketAddr};
@@ -59,7 +60,24 @@ fn script_check(subject: &Subject, text: Option<&str>, budget: Budget) -> Findin
     let path = subject
         .script_path
         .as_deref()
-        .unwrap_or(Path::new("/bin/sh"));
+        .unwrap_or(Path::new(script::SHELL));
+    let no_shell = subject.script_path.is_none() && !path.exists();
+    if no_shell && matches!(subject.master, Ok(Some(_))) {
+        return Finding::ok(
+            CHECK,
+            format!(
+                "there is no {} to run one; HAProxy is reloaded by its master socket",
+                script::SHELL
+            ),
+        );
+    }
+    if no_shell {
+        return Finding::fail(
+            CHECK,
+            format!("there is no {} to run the built-in one", script::SHELL),
+            "--haproxy-master names HAProxy's master socket (haproxy -S), by which it is reloaded without a shell",
+        );
+    }
     match fs::metadata(path) {
         Err(error) => {
             return Finding::fail(
@@ -455,10 +473,10 @@ fn sockets(
                 }
                 info.get_or_insert(answer);
             }
-            Err(error) => tell(Finding::error(
+            Err(error) => tell(Finding::fail(
                 check,
-                &error,
-                &if master {
+                error.to_string(),
+                if master {
                     format!("start HAProxy with -S {address}, or leave {option} away")
                 } else {
                     format!(
@@ -552,6 +570,13 @@ fn fingerprint(info: &Info, text: Option<&str>, subject: &Subject) -> Option<Fin
             Some(runs) if runs == said => {
                 Finding::ok(CHECK, format!("HAProxy runs what {shown} says ({said})"))
             }
+            // Changes by the runtime socket leave the description as it was loaded.
+            Some(runs) if loaded_before(subject, said).as_deref() == Some(runs) => Finding::ok(
+                CHECK,
+                format!(
+                    "HAProxy runs what {shown} says ({said}): it loaded {runs}, and its servers were changed since"
+                ),
+            ),
             Some(runs) => Finding::fail(
                 CHECK,
                 format!("HAProxy runs the config {runs}, {shown} says {said}"),
@@ -564,6 +589,13 @@ fn fingerprint(info: &Info, text: Option<&str>, subject: &Subject) -> Option<Fin
             ),
         },
     )
+}
+
+/// The config that HAProxy had loaded when it took, by its runtime socket, the one that the file says.
+fn loaded_before(subject: &Subject, said: &str) -> Option<String> {
+    let state_dir = fs::canonicalize(&subject.state_dir).ok()?;
+    let taken = Memory::new(&state_dir, &subject.config).taken()?;
+    (taken.fingerprint == said).then_some(taken.loaded)
 }
 
 fn read(path: &Path) -> Option<String> {
