@@ -6,6 +6,7 @@ mod command_line;
 mod cosmos;
 mod doctor;
 mod haproxy;
+mod hostile;
 mod layout;
 mod lossless;
 mod notify;
