@@ -192,6 +192,14 @@ impl Inventory {
         now + wait
     }
 
+    /// Containers that are there and were never inspected, since that failed.
+    pub fn unseen(&self) -> impl Iterator<Item = &str> {
+        self.owed
+            .keys()
+            .filter(|id| !self.known.contains_key(*id))
+            .map(String::as_str)
+    }
+
     /// Takes a dead container out. `time_nano` is the daemon's time of the event: an event older than
     /// the container's present life is not about it. Returns whether it was known.
     pub fn gone(&mut self, id: &str, time_nano: i64, now: Instant) -> bool {

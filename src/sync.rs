@@ -407,7 +407,9 @@ impl Syncer {
         self.selection = self.select();
         self.selection
             .leave_out(|service| self.registry.can_route(service));
-        self.selection.payload(&self.table, &self.elsewhere())
+        let mut others = self.elsewhere();
+        others.extend(self.unseen());
+        self.selection.payload(&self.table, &others)
     }
 
     fn answers(&self) -> Answers {
@@ -626,6 +628,29 @@ impl Syncer {
             ip: other.ip.to_string(),
         };
         others.into_iter().map(running).collect()
+    }
+}
+
+impl Syncer {
+    /// What HAProxy has of containers that this life of ours could not inspect yet: an inspect that fails
+    /// takes nobody away, in the first pass no more than later.
+    fn unseen(&self) -> Vec<Running> {
+        let unseen: BTreeSet<&str> = self.inventory.unseen().map(service::short).collect();
+        if unseen.is_empty() {
+            return Vec::new();
+        }
+        let routed = self.haproxy.routed().into_iter();
+        let known = routed.filter(|(_, id, _)| unseen.contains(service::short(id)));
+        known
+            .map(|(backend, id, ip)| Running {
+                service_name: backend
+                    .strip_prefix(config::BACKEND_PREFIX)
+                    .unwrap_or(&backend)
+                    .to_owned(),
+                id,
+                ip: ip.to_string(),
+            })
+            .collect()
     }
 }
 
