@@ -55,6 +55,7 @@ pub mod logging;
 pub mod notify;
 pub mod overlay;
 pub mod program;
+pub mod ready;
 pub mod refrain;
 pub mod registry;
 pub mod report;

@@ -23,16 +23,22 @@ use crate::inbox::News;
 use crate::inventory::{Interest, Inventory};
 use crate::lock;
 use crate::overlay::Overlay;
+use crate::ready::{Facts, Ready};
 use crate::registry::{self, Payload, Registry, Running, Standing};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::service::{self, Finding, Monitored, Selection};
+use crate::transport;
 
 /// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
 const PASS_LOCK_PATIENCE: Duration = Duration::from_secs(120);
 /// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
 const LENDERS_DEEP_MAX: u32 = 3;
 
+/// Longest wait for one port that is probed: on the way to a container of this host nothing takes longer.
+const PROBE_LIMIT: Duration = Duration::from_millis(50);
+/// Longest time that one pass spends on ports that do not even refuse.
+const PROBES_LIMIT: Duration = Duration::from_millis(150);
 /// Pause before a second look at what has vanished: a daemon that starts may know a part of its containers.
 const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
@@ -62,6 +68,8 @@ pub struct Parts {
     /// How long a pass waits for addresses that Weave's router does not know yet: zero in `watch`, which
     /// hears of them later.
     pub address_patience: Duration,
+    /// `--ready`: how long a new container may be held out until its port accepts a connection.
+    pub ready: Duration,
     /// The registry, and the table asked for.
     pub registry: Box<dyn Registry>,
     /// Table of the registry.
@@ -103,6 +111,7 @@ pub struct Syncer {
     selection: Selection,
     guard: Guard,
     flapping: Flapping,
+    ready: Ready,
     said: Said,
     history: History,
     hold_said: bool,
@@ -129,6 +138,7 @@ impl Syncer {
             selection: Selection::default(),
             guard: Guard::default(),
             flapping: Flapping::default(),
+            ready: Ready::new(parts.ready),
             said: Said::default(),
             hold_said: false,
             record: Record::begin("nothing"),
@@ -165,7 +175,8 @@ impl Syncer {
         let looks = self.inventory.next_due().into_iter();
         let looks = looks
             .chain(self.list_again)
-            .chain(self.flapping.next_due(Instant::now()));
+            .chain(self.flapping.next_due(Instant::now()))
+            .chain(self.ready.next_due());
         if self.record.ended == Ended::Held {
             // Nothing is asked or applied while a rollback holds, so what is due there stays due.
             return looks.min();
@@ -218,6 +229,7 @@ impl Syncer {
         self.owed = self.owed.max(look);
         self.look(news)?;
         self.want_addresses(look, started);
+        self.wait_ready();
         let mut payload = self.payload();
         if self.held(news.resume)? {
             self.said.say(&self.selection);
@@ -404,7 +416,7 @@ impl Syncer {
 
     /// Sorts what is known into services; what a registry is asked for them.
     fn payload(&mut self) -> Payload {
-        self.selection = self.select();
+        self.selection = self.select(&|id| self.ready.held(id));
         self.selection
             .leave_out(|service| self.registry.can_route(service));
         let mut others = self.elsewhere();
@@ -427,6 +439,38 @@ impl Syncer {
             pending,
             left_out,
             services: self.selection.services.len(),
+        }
+    }
+
+    /// Probes new containers that would be all that their service has. `watch` comes back to those that
+    /// are not ready yet, a pass that must end waits for them.
+    fn wait_ready(&mut self) {
+        if self.ready.is_off() {
+            return;
+        }
+        let haproxy = &self.haproxy;
+        self.ready.begin(|| haproxy.servers());
+        loop {
+            let all = self.select(&|_| None);
+            let now = Instant::now();
+            let inventory = &self.inventory;
+            let facts = |id: &str| {
+                inventory.find(id).map(|container| Facts {
+                    started: container.state.started,
+                    checked: container.state.health.is_some(),
+                })
+            };
+            let probe =
+                |address| now.elapsed() < PROBES_LIMIT && transport::accepts(address, PROBE_LIMIT);
+            for sentence in self.ready.consider(&all, facts, now, probe) {
+                log::warn!("{sentence}");
+            }
+            match self.ready.next_due() {
+                Some(at) if !self.address_patience.is_zero() => {
+                    std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                }
+                _ => return,
+            }
         }
     }
 
@@ -587,7 +631,8 @@ impl Syncer {
         }
     }
 
-    fn select(&self) -> Selection {
+    /// `unready` says why a container waits for its port, if it does.
+    fn select(&self, unready: &dyn Fn(&str) -> Option<String>) -> Selection {
         let now = Instant::now();
         let find = |id: &str| self.inventory.find(id);
         let nothing = View::default();
@@ -600,7 +645,10 @@ impl Syncer {
                 reading: &known.reading,
                 address: address::of(&known.container, &context),
                 leaving: known.leaving_until.is_some(),
-                held: self.flapping.held(&known.container.id, now),
+                held: self
+                    .flapping
+                    .held(&known.container.id, now)
+                    .or_else(|| unready(&known.container.id)),
             })
             .collect();
         service::select(&monitored)

@@ -9,7 +9,7 @@ mod tls;
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -136,6 +136,11 @@ pub fn host_address() -> Option<IpAddr> {
             socket.connect(far).ok()?;
             socket.local_addr().ok().map(|address| address.ip())
         })
+}
+
+/// Whether somebody accepts a TCP connection there within `timeout`; nothing is said to him.
+pub fn accepts(address: SocketAddr, timeout: Duration) -> bool {
+    TcpStream::connect_timeout(&address, timeout).is_ok()
 }
 
 /// Connects, for TLS up to the end of the handshake.

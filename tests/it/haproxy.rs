@@ -495,3 +495,68 @@ fn a_container_that_flaps_is_held_out_and_others_are_not() {
     });
     watch.stop();
 }
+
+/// An address of this host that is not the loopback's, and a port of it that nobody listens on yet.
+fn port_of_this_host() -> Option<std::net::SocketAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    std::net::TcpListener::bind((ip, 0)).ok()?.local_addr().ok()
+}
+
+#[test]
+fn the_only_instance_of_a_service_waits_for_its_port() {
+    let Some(address) = port_of_this_host() else {
+        println!("left out: this host has no address but the loopback's");
+        return;
+    };
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let late = |name: &str| serving(name, &ip, "late").with_env("PORT", &port);
+    for ready in ["8s", "0"] {
+        let sandbox = Sandbox::new("ready");
+        sandbox.docker.add(serving("old", "10.2.0.2", "web"));
+        let watch = sandbox.settled_watch(&["--ready", ready]);
+        sandbox.docker.run(late("slow"));
+        // Another one of a service that has instances, and one whose health Docker checks, do not wait.
+        sandbox.docker.run(serving("more", "10.2.0.3", "web"));
+        sandbox
+            .docker
+            .run(serving("checked", "10.2.0.4", "checked").with_health("starting"));
+        sandbox.docker.health("asteroid-checked", "healthy");
+        sandbox.wait_config("those that do not wait", SOON, |routes| {
+            routes.has("10.2.0.3:80") && routes.has("10.2.0.4:80")
+        });
+        let there = |sandbox: &Sandbox| sandbox.routes().has(&address.to_string());
+        if ready == "0" {
+            wait_for("all at once", SOON, || there(&sandbox).then_some(()));
+            watch.stop();
+            continue;
+        }
+        stays("it is held", Duration::from_millis(500), || {
+            !there(&sandbox)
+        });
+        let listener = std::net::TcpListener::bind(address).expect("the port");
+        wait_for("the one that is ready", SOON, || {
+            there(&sandbox).then_some(())
+        });
+        drop(listener);
+        watch.stop();
+        // A pass that must end waits itself; and nobody waits for ever.
+        sandbox
+            .docker
+            .run(serving("never", &ip, "never").with_env("PORT", &port));
+        let begun = std::time::Instant::now();
+        sandbox.sync(&["--ready", "700ms"]).exits(0).says(&[
+            "asteroid-never",
+            "accepted no connection",
+            "700ms",
+        ]);
+        assert!(begun.elapsed() >= Duration::from_millis(700));
+        assert_eq!(sandbox.routes().services["never"].len(), 1);
+        assert_eq!(
+            sandbox.routes().services["late"].len(),
+            1,
+            "it was there before"
+        );
+    }
+}
