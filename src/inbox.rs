@@ -96,6 +96,7 @@ struct State {
     news: News,
     waiting: Option<Waiting>,
     asked: Option<Asked>,
+    opening: Option<Hangup>,
     stop: bool,
 }
 
@@ -128,6 +129,18 @@ impl Inbox {
         });
     }
 
+    /// Hands over the means to end the wait for the head of an event stream.
+    pub fn opening(&self, hangup: Hangup) {
+        self.lock().opening = Some(hangup);
+    }
+
+    /// Ends the wait for the head of an event stream, if one goes on.
+    pub fn hang_up_opening(&self) {
+        if let Some(opening) = self.lock().opening.take() {
+            opening.hang_up();
+        }
+    }
+
     /// Says that a new event stream stands; everything must be looked at.
     pub fn connected(&self, connected: Connected) {
         self.put(|news| {
@@ -135,6 +148,7 @@ impl Inbox {
             news.lost = false;
             news.connected = Some(connected);
         });
+        self.lock().opening = None;
     }
 
     /// Says that the event stream ended. What is known stands until the daemon answers again.

@@ -20,6 +20,8 @@ const DIED_KEPT: usize = 1000;
 const INSPECT_RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait between two tries of an inspect.
 const INSPECT_RETRY_MAX: Duration = Duration::from_secs(60);
+/// First and longest wait before a late answer to an inspect is looked for.
+const LATE_LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// A container that got its stop signal is taken back this long after its stop timeout, if it still runs.
 const SURVIVED_AFTER: Duration = Duration::from_secs(2);
 /// The signal that nothing survives.
@@ -80,6 +82,8 @@ pub struct Known {
 struct Owed {
     at: Instant,
     wait: Duration,
+    /// Its answer was late: others are asked first.
+    late: bool,
 }
 
 /// All that is known.
@@ -180,14 +184,38 @@ impl Inventory {
             Some(owed) => (owed.wait * 2).min(INSPECT_RETRY_MAX),
             None => INSPECT_RETRY_FIRST,
         };
-        self.owed.insert(
-            id.to_owned(),
-            Owed {
-                at: now + wait,
-                wait,
-            },
-        );
+        let owed = Owed {
+            at: now + wait,
+            wait,
+            late: self.was_late(id),
+        };
+        self.owed.insert(id.to_owned(), owed);
         now + wait
+    }
+
+    /// Notes that an inspect is not answered yet; what was known of the container stands. Returns whether this
+    /// is new of it.
+    pub fn inspect_late(&mut self, id: &str, now: Instant) -> bool {
+        let before = self.owed.get(id).map(|owed| owed.wait);
+        let wait = before.map_or(LATE_LOOK.0, |wait| (wait * 2).min(LATE_LOOK.1));
+        let new = !self.was_late(id);
+        let owed = Owed {
+            at: now + wait,
+            wait,
+            late: true,
+        };
+        self.owed.insert(id.to_owned(), owed);
+        new
+    }
+
+    /// Whether nothing is known at all.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Whether this container's answer to an inspect is owed because it was late.
+    pub fn was_late(&self, id: &str) -> bool {
+        self.owed.get(id).is_some_and(|owed| owed.late)
     }
 
     /// Takes a dead container out. `time_nano` is the daemon's time of the event: an event older than

@@ -69,6 +69,15 @@ pub(super) enum Piece {
     End,
 }
 
+/// As much of an answer as has come.
+#[derive(Debug, Default)]
+pub(super) struct Partial {
+    /// Its head, once it is there.
+    pub(super) head: Option<Head>,
+    /// Its body so far.
+    pub(super) body: Vec<u8>,
+}
+
 /// A connection with its read buffer and the answer that is being read.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -156,29 +165,27 @@ impl Wire {
         Ok(bytes > 0)
     }
 
-    /// Reads the whole answer, its body up to `body_bytes_max`.
-    pub(super) fn answer(&mut self, body_bytes_max: usize) -> Result<(Head, Vec<u8>), Fault> {
-        let Piece::Head(head) = self.next_piece()? else {
-            return Err(Fault::Http(HttpError::Head));
-        };
-        let body = self.body(body_bytes_max)?;
-        Ok((head, body))
-    }
-
-    /// Reads what is left of the body.
-    pub(super) fn body(&mut self, body_bytes_max: usize) -> Result<Vec<u8>, Fault> {
-        let mut body = Vec::new();
+    /// Reads the whole answer into `partial`, its body up to `body_bytes_max`.
+    ///
+    /// After a deadline that ran out it can be called again: what has come is kept there.
+    pub(super) fn answer(
+        &mut self,
+        partial: &mut Partial,
+        body_bytes_max: usize,
+    ) -> Result<Head, Fault> {
         loop {
             match self.next_piece()? {
-                Piece::Head(_) => return Err(Fault::Http(HttpError::Head)),
+                Piece::Head(head) => partial.head = Some(head),
                 Piece::Data(piece) => {
                     let data = self.data(piece);
-                    if body.len() + data.len() > body_bytes_max {
+                    if partial.body.len() + data.len() > body_bytes_max {
                         return Err(Fault::TooLong(body_bytes_max));
                     }
-                    body.extend_from_slice(data);
+                    partial.body.extend_from_slice(data);
                 }
-                Piece::End => return Ok(body),
+                Piece::End => {
+                    return partial.head.take().ok_or(Fault::Http(HttpError::Head));
+                }
             }
         }
     }
