@@ -13,9 +13,10 @@ use crate::address::weave::{self, Elsewhere, View};
 use crate::address::{self, Context};
 use crate::config;
 use crate::description::Reading;
-use crate::docker::{Answer, Docker};
 use crate::docker::container::Container;
+use crate::docker::{Answer, Docker};
 use crate::error::{Error, Kind, Result};
+use crate::guard::Guard;
 use crate::haproxy::{self, Applied, Haproxy};
 use crate::inbox::News;
 use crate::inventory::{Interest, Inventory};
@@ -43,6 +44,9 @@ impl Patience {
 
 /// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
 const LENDERS_DEEP_MAX: u32 = 3;
+
+/// Pause before a second look at what has vanished: a daemon that starts may know a part of its containers.
+const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// How much of Docker a pass looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +124,7 @@ pub struct Syncer {
     owed: Look,
     list_again: Option<Instant>,
     selection: Selection,
+    guard: Guard,
     said: Said,
 }
 
@@ -140,6 +145,7 @@ impl Syncer {
             owed: Look::Afresh,
             list_again: None,
             selection: Selection::default(),
+            guard: Guard::default(),
             said: Said::default(),
         }
     }
@@ -205,11 +211,16 @@ impl Syncer {
         self.want_addresses(look, started);
         let looked = Instant::now();
 
-        self.selection = self.select();
-        self.selection
-            .leave_out(|service| self.registry.can_route(service));
+        let mut payload = self.payload();
+        if self.guard.is_new() {
+            self.guard
+                .has(self.haproxy.servers().iter().map(String::as_str));
+        }
+        if let Some(missing) = self.guard.objection(&payload, &self.selection) {
+            self.look_twice(&missing)?;
+            payload = self.payload();
+        }
         self.said.say(&self.selection);
-        let payload = self.selection.payload(&self.table, &self.elsewhere());
         let request = request_digest(&payload);
         // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
         let asked_for = news.asked
@@ -217,12 +228,17 @@ impl Syncer {
             || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
+            self.guard.applied(&payload, &self.selection);
             return Ok(Outcome::Unchanged);
         }
         let text = self.registry.config(&payload)?;
         let answered = Instant::now();
 
-        match self.haproxy.apply(&text, &request)? {
+        let outcome = self.haproxy.apply(&text, &request)?;
+        if !matches!(outcome, haproxy::Outcome::Refused(_)) {
+            self.guard.applied(&payload, &self.selection);
+        }
+        match outcome {
             haproxy::Outcome::Unchanged => Ok(Outcome::Unchanged),
             haproxy::Outcome::Applied { how, changes } => Ok(Outcome::Applied(Report {
                 changes,
@@ -238,11 +254,53 @@ impl Syncer {
         }
     }
 
+    /// What the registry is asked, by all that is known.
+    fn payload(&mut self) -> registry::Payload {
+        self.selection = self.select();
+        self.selection
+            .leave_out(|service| self.registry.can_route(service));
+        self.selection.payload(&self.table, &self.elsewhere())
+    }
+
+    /// Looks again at everything, and at each of these containers, before they are believed to be gone.
+    fn look_twice(&mut self, missing: &[String]) -> Result<()> {
+        log::warn!(
+            "{} of {} servers would go, and Docker has not said that their containers stopped; looking again",
+            missing.len(),
+            self.guard.size()
+        );
+        std::thread::sleep(SECOND_LOOK_AFTER);
+        self.owed = Look::Afresh;
+        self.look(&News::default())?;
+        let mut found = 0;
+        for id in missing {
+            match self.docker.container_soon(id, Patience::LOOK)? {
+                Answer::Found(container) => {
+                    found += 1;
+                    let id = container.container.id.clone();
+                    self.inventory.inspected(&id, Some(*container), None);
+                }
+                Answer::Gone => self.inventory.inspected(id, None, None),
+                // One that hangs is there, and keeps nobody else from being served.
+                Answer::Late => {
+                    found += 1;
+                    self.inventory.inspect_late(id, Instant::now());
+                }
+            }
+        }
+        log::warn!(
+            "{found} of the {} are still there; the second look counts",
+            missing.len()
+        );
+        Ok(())
+    }
+
     /// Brings the inventory up to date.
     fn look(&mut self, news: &News) -> Result<()> {
         let now = Instant::now();
         let mut inspect: BTreeMap<String, Option<u64>> = BTreeMap::new();
         for (id, change) in &news.changes {
+            self.guard.heard_of(id);
             if let Some(at) = change.gone {
                 self.inventory.gone(id, at, now);
             }

@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::haproxy::By;
 use crate::inbox::{Connected, Inbox, News};
 use crate::inventory::Interest;
+use crate::refrain::Refrain;
 use crate::schedule::{Due, Ended, Schedule, Step};
 use crate::sync::{Look, Outcome, Report, Syncer};
 use crate::transport::{Address, Hangup};
@@ -60,6 +61,7 @@ pub fn run(
     start_signals(inbox.clone())?;
     start_events(events, interest, inbox.clone())?;
     let mut stream: Option<Hangup> = None;
+    let mut refrain = Refrain::default();
     while !inbox.stopping() {
         let ask_due = overlay(&mut syncer, &inbox)?;
         let earlier = |until: Instant| ask_due.map_or(until, |at| at.min(until));
@@ -73,7 +75,7 @@ pub fn run(
                     syncer.use_api(&connected.api);
                     stream = Some(connected.hangup);
                 }
-                let ended = pass(&mut syncer, &news, due);
+                let ended = pass(&mut syncer, &news, due, &mut refrain);
                 if ended == Ended::Failed && syncer.look_owed() {
                     // The daemon does not answer on a new connection: the old one may be half open.
                     if let Some(stream) = stream.take() {
@@ -122,7 +124,7 @@ fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Result<Option<Instant>> {
 }
 
 /// Runs one pass and tells what came of it.
-fn pass(syncer: &mut Syncer, news: &News, due: Due) -> Ended {
+fn pass(syncer: &mut Syncer, news: &News, due: Due, refrain: &mut Refrain) -> Ended {
     let look = match due {
         Due::Resync => Look::List,
         _ if news.look => Look::Afresh,
@@ -130,28 +132,39 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due) -> Ended {
     };
     let cause = cause(news, due);
     log::debug!("pass: {cause}");
-    match syncer.pass(news, look) {
-        Ok(Outcome::Unchanged) => Ended::Unchanged,
+    let (level, words) = match syncer.pass(news, look) {
+        Ok(Outcome::Unchanged) => {
+            refrain.over();
+            return Ended::Unchanged;
+        }
         Ok(Outcome::Applied(report)) => {
+            refrain.over();
             log::info!("{}", applied(&report, &cause));
-            Ended::Changed
+            return Ended::Changed;
         }
-        Ok(Outcome::NotRunning(words)) => {
-            log::warn!(
+        Ok(Outcome::NotRunning(words)) => (
+            log::Level::Warn,
+            format!(
                 "the config is in its place, but HAProxy is not running ({words}); it is looked for again"
-            );
-            Ended::Failed
-        }
+            ),
+        ),
         // A Docker that is away is the follower's to tell, once.
         Err(error) if error.is(Kind::Unreachable) && syncer.look_owed() => {
             log::debug!("{error}; what was known stands");
-            Ended::Failed
+            return Ended::Failed;
         }
-        Err(error) => {
-            log::error!("{}; it is tried again", with_hint(&error));
-            Ended::Failed
-        }
-    }
+        Err(error) => (
+            log::Level::Error,
+            format!("{}; it is tried again", with_hint(&error)),
+        ),
+    };
+    let level = if refrain.is_news(&words, Instant::now()) {
+        level
+    } else {
+        log::Level::Debug
+    };
+    log::log!(level, "{words}");
+    Ended::Failed
 }
 
 /// One line that tells what changed, why, and how long each step took.

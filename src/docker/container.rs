@@ -792,7 +792,8 @@ mod tests {
             names("podman-4.3.1/containers-json.http"),
             ["nonemode", "hostmode", "multi", "sidecar", "defnet", "hcp"]
         );
-        assert_eq!(list(b"null"), Ok(Vec::new()));
+        // Nobody writes an empty list like that: it says nothing, and not that there are no containers.
+        assert!(list(b"null").is_err());
     }
 
     /// A row as Docker writes it, with these parts.

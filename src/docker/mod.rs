@@ -198,8 +198,7 @@ impl Docker {
         }
         let ask = Ask::Inspect(id);
         let limit = self.limits.inspect;
-        let (head, body) =
-            self.get_versioned(ask, &inspect_path(id), limit, INSPECT_BYTES_MAX)?;
+        let (head, body) = self.get_versioned(ask, &inspect_path(id), limit, INSPECT_BYTES_MAX)?;
         self.read_inspect(ask, &head, &body)
     }
 
@@ -236,7 +235,9 @@ impl Docker {
             }
             // The version is settled by the list or the stream that was asked for before; this is the rare rest.
             Got::Answer(head, body) if self.other_version(version, &head, &body).is_some() => {
-                Ok(self.container(id)?.map_or(Answer::Gone, |found| Answer::Found(Box::new(found))))
+                Ok(self
+                    .container(id)?
+                    .map_or(Answer::Gone, |found| Answer::Found(Box::new(found))))
             }
             Got::Answer(head, body) => self.answered_inspect(ask, &head, &body),
         }
@@ -247,7 +248,9 @@ impl Docker {
     fn go_on(&mut self, mut late: Late, patience: Duration) -> Option<Result<Answer>> {
         late.wire.set_deadline(Some(Instant::now() + patience));
         match late.wire.answer(&mut late.partial, INSPECT_BYTES_MAX) {
-            Ok(head) => Some(self.answered_inspect(Ask::Inspect(&late.id), &head, &late.partial.body)),
+            Ok(head) => {
+                Some(self.answered_inspect(Ask::Inspect(&late.id), &head, &late.partial.body))
+            }
             Err(fault) if fault.timed_out() && late.asked.elapsed() < self.limits.late => {
                 self.late.push(late);
                 Some(Ok(Answer::Late))
@@ -398,13 +401,7 @@ impl Docker {
     }
 
     /// Asks over the kept connection or a new one, and waits for the answer no longer than `limit`.
-    fn ask(
-        &mut self,
-        ask: Ask,
-        path: &str,
-        limit: Duration,
-        body_bytes_max: usize,
-    ) -> Result<Got> {
+    fn ask(&mut self, ask: Ask, path: &str, limit: Duration, body_bytes_max: usize) -> Result<Got> {
         loop {
             let kept = self
                 .kept

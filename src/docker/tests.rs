@@ -723,10 +723,18 @@ fn ends_of_a_stream_are_no_errors() {
     for (reply, empty, at_once) in [
         (say("docker-20.10.24/events-header-only.http"), true, false),
         (say("docker-20.10.24/events-past-empty.http"), true, true),
-        (say("podman-4.3.1/events-bad-since-200-empty.http"), true, true),
+        (
+            say("podman-4.3.1/events-bad-since-200-empty.http"),
+            true,
+            true,
+        ),
         (say("docker-20.10.24/events-shutdown.http"), false, false),
         (say("podman-4.3.1/events-shutdown.http"), false, false),
-        (say("docker-20.10.24/events-http10-unchunked.http"), false, false),
+        (
+            say("docker-20.10.24/events-http10-unchunked.http"),
+            false,
+            false,
+        ),
         (
             say("socket-proxy-haproxy-2.6/events-lowercase-headers.http"),
             false,
@@ -821,7 +829,11 @@ fn a_late_answer_that_is_outdated_or_cut_is_asked_for_again() {
     for forget in [true, false] {
         let stuck = if forget { Reply::Hang } else { Reply::Close };
         let server = Server::unix(vec![
-            vec![ping("1.41"), Reply::Trickle(SHORT * 10, b"HT".to_vec()), stuck],
+            vec![
+                ping("1.41"),
+                Reply::Trickle(SHORT * 10, b"HT".to_vec()),
+                stuck,
+            ],
             vec![say("docker-20.10.24/err-404-container.http")],
         ]);
         let mut docker = server.client();
@@ -856,7 +868,10 @@ fn inspects_that_never_come_hold_few_connections() {
     assert_eq!(held, ["c2", "c3", "c4", "c5"], "the oldest were given up");
     docker.limits.late = Duration::ZERO;
     let answer = docker.container_soon("c2", SHORT);
-    assert!(matches!(answer, Ok(Answer::Late)), "asked again: {answer:?}");
+    assert!(
+        matches!(answer, Ok(Answer::Late)),
+        "asked again: {answer:?}"
+    );
     assert_eq!(docker.late.len(), LATE_MAX);
 }
 

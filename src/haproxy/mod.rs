@@ -144,6 +144,21 @@ impl Haproxy {
         &self.held
     }
 
+    /// The names of the servers in the services' backends of the config that HAProxy took last.
+    pub fn servers(&self) -> Vec<String> {
+        let Some((text, _)) = self.memory.last_good() else {
+            return Vec::new();
+        };
+        let config = Config::parse(&text);
+        let ours = runtime::backends_of_services(&config);
+        config
+            .backends()
+            .filter(|backend| ours.contains(backend.name()))
+            .flat_map(|backend| backend.servers())
+            .map(|server| server.name.to_owned())
+            .collect()
+    }
+
     /// When there is something to do here without any news.
     pub fn next_due(&self) -> Option<Instant> {
         let runtime = self.runtime.as_ref().map(Runtime::next_due);

@@ -8,6 +8,7 @@ pub mod fake_weave;
 pub mod host_haproxy;
 pub mod md5;
 pub mod real_docker;
+pub mod real_podman;
 pub mod routes;
 pub mod sandbox;
 pub mod script;

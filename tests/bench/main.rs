@@ -1,0 +1,194 @@
+//! Measures cosmonaut against its budgets, beside what this machine needs at least for the same work.
+//!
+//! `scripts/bench` builds it and passes its arguments on. Everything is measured from outside, on the real
+//! binary; only rendering is called directly. The daemon is a fake one unless a row says `real`.
+
+mod away;
+mod daemon;
+mod fleet;
+mod floor;
+mod folder;
+mod once;
+mod process;
+mod storm;
+mod table;
+mod tool;
+mod yardstick;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use daemon::{Container, Daemon};
+use folder::Folder;
+use table::{Row, Verdict};
+use tool::Programs;
+
+/// Fewest runs of which a median is told.
+const RUNS: usize = 9;
+
+/// `n` containers, each of a service of its own.
+fn daemon_of(n: usize) -> Vec<Container> {
+    (0..n).map(|n| Container::new(n, true)).collect()
+}
+
+/// A daemon on a socket of its own.
+fn daemon(containers: Vec<Container>) -> Daemon {
+    // Its folder lives as long as this process; it is removed with the others by `scripts/bench`.
+    let folder = std::mem::ManuallyDrop::new(Folder::new("docker"));
+    Daemon::new(&folder.join("docker.sock"), containers)
+}
+
+struct Arguments {
+    cosmonaut: PathBuf,
+    quick: bool,
+    json: bool,
+    only: Vec<String>,
+    runs: usize,
+}
+
+fn arguments(given: &[String]) -> Result<Arguments, String> {
+    let mut arguments = Arguments {
+        cosmonaut: PathBuf::new(),
+        quick: false,
+        json: false,
+        only: Vec::new(),
+        runs: RUNS,
+    };
+    let mut given = given.iter();
+    while let Some(argument) = given.next() {
+        let mut value = || given.next().ok_or(format!("{argument} wants a value"));
+        match argument.as_str() {
+            "--cosmonaut" => arguments.cosmonaut = value()?.into(),
+            "--only" => arguments.only.push(value()?.clone()),
+            "--runs" => arguments.runs = value()?.parse().map_err(|e| format!("--runs: {e}"))?,
+            "--quick" => arguments.quick = true,
+            "--json" => arguments.json = true,
+            // What cargo adds.
+            "--bench" => {}
+            other => {
+                return Err(format!(
+                    "unknown argument {other}; there are --quick, --json, --only ROW, --runs N"
+                ));
+            }
+        }
+    }
+    Ok(arguments)
+}
+
+fn main() -> ExitCode {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    if given.first().is_some_and(|first| first == "yardstick") {
+        return match yardstick::run(&given[1..]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("yardstick: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if let [first, socket, count] = given.as_slice()
+        && first == "daemon"
+    {
+        return by_hand(socket, count);
+    }
+    match arguments(&given) {
+        Ok(arguments) => bench(&arguments),
+        Err(why) => {
+            eprintln!("bench: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `daemon SOCKET N`: only the daemon, to profile against; each line on stdin starts or ends one more container.
+fn by_hand(socket: &str, count: &str) -> ExitCode {
+    let count = count.parse().unwrap_or(20);
+    let daemon = Daemon::new(std::path::Path::new(socket), daemon_of(count));
+    let newcomer = Container::new(count, true);
+    daemon.add(newcomer.clone());
+    daemon.dies(&newcomer.id);
+    let mut runs = false;
+    for line in std::io::stdin().lines() {
+        if line.is_err() {
+            break;
+        }
+        runs = !runs;
+        daemon.send(&if runs {
+            daemon.starts(&newcomer.id)
+        } else {
+            daemon.dies(&newcomer.id)
+        });
+    }
+    ExitCode::SUCCESS
+}
+
+type Stage<'a> = (&'a [&'a str], Box<dyn Fn() -> Vec<Row> + 'a>);
+
+fn bench(arguments: &Arguments) -> ExitCode {
+    let folder = Folder::new("programs");
+    let script = folder.join("no-op");
+    std::fs::write(&script, "#!/bin/sh\nexit 0\n").expect("a script");
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).expect("chmod");
+    let programs = Programs {
+        cosmonaut: arguments.cosmonaut.clone(),
+        bench: std::env::current_exe().expect("our own path"),
+        script,
+    };
+    let (programs, runs, quick) = (&programs, arguments.runs, arguments.quick);
+    let stages: Vec<Stage<'_>> = vec![
+        (&["floor"], Box::new(move || floor::rows(runs))),
+        (&["sync"], Box::new(move || once::sync(programs, runs))),
+        (
+            &[
+                "memory",
+                "anonymous",
+                "wakeups",
+                "idle-cpu",
+                "threads",
+                "start",
+                "die",
+                "fleet",
+            ],
+            Box::new(move || fleet::fleet(programs, runs, quick).0),
+        ),
+        (
+            &["storm"],
+            Box::new(move || storm::storm(programs, runs, quick)),
+        ),
+        (
+            &["rate"],
+            Box::new(move || storm::rates(programs, runs, quick)),
+        ),
+        (&["noise"], Box::new(move || storm::noise(programs, runs))),
+        (
+            &["away"],
+            Box::new(move || away::away(programs, runs, quick)),
+        ),
+    ];
+    println!("{}", table::header());
+    let mut rows: Vec<Row> = Vec::new();
+    for (names, run) in &stages {
+        let wanted = |only: &String| names.iter().any(|name| only.starts_with(name));
+        if !arguments.only.is_empty() && !arguments.only.iter().any(wanted) {
+            continue;
+        }
+        for row in run() {
+            println!("{}", table::line(&row, quick));
+            rows.push(row);
+        }
+    }
+    if arguments.json {
+        println!("{:#}", table::json(&rows, serde_json::Value::Null, quick));
+    }
+    let over = rows
+        .iter()
+        .filter(|row| row.verdict(quick) == Verdict::Over)
+        .count();
+    println!("{} rows, {over} over budget", rows.len());
+    if over == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,66 @@
+//! What the kernel says of a process: memory, time on the processor, how often it woke.
+
+use std::fs;
+use std::time::Duration;
+
+/// Resident memory and its anonymous part, in MiB.
+pub fn memory(pid: u32) -> (f64, f64) {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    (
+        field(&text, "Rss:") / 1024.0,
+        field(&text, "Anonymous:") / 1024.0,
+    )
+}
+
+/// Highest resident memory since [`forget_peak`], in MiB.
+pub fn peak(pid: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    field(&text, "VmHWM:") / 1024.0
+}
+
+/// Starts the account of the highest resident memory anew; false where the kernel does not let us.
+pub fn forget_peak(pid: u32) -> bool {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok()
+}
+
+/// Time on the processor of all its living threads, to the nanosecond.
+pub fn cpu(pid: u32) -> Duration {
+    let nanos = of_threads(pid, "schedstat", |text| {
+        text.split(' ')
+            .next()
+            .and_then(|first| first.parse().ok())
+            .unwrap_or_default()
+    });
+    Duration::from_nanos(nanos)
+}
+
+/// Context switches of all its threads, wanted or not.
+pub fn switches(pid: u32) -> u64 {
+    of_threads(pid, "status", |text| {
+        (field(text, "\nvoluntary_ctxt_switches:") + field(text, "nonvoluntary_ctxt_switches:"))
+            as u64
+    })
+}
+
+/// How many threads it has.
+pub fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
+fn of_threads(pid: u32, file: &str, read: impl Fn(&str) -> u64) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    let texts = threads.into_iter().flatten().flatten();
+    texts
+        .filter_map(|thread| fs::read_to_string(thread.path().join(file)).ok())
+        .map(|text| read(&text))
+        .sum()
+}
+
+fn field(text: &str, name: &str) -> f64 {
+    let after = text.split(name).nth(1).unwrap_or_default();
+    after
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or_default()
+}
