@@ -45,7 +45,8 @@ struct Limits {
     list: Duration,
     /// For an inspect that is waited for; one stuck container makes its own hang for ever and no other.
     inspect: Duration,
-    /// For an inspect that nobody waits for ([`Answer::Late`]), until it is asked again.
+    /// For an inspect that nobody waits for ([`Answer::Late`]), until it is asked again: dockerd answers it when
+    /// the container comes loose, a proxy in between may never.
     late: Duration,
     /// A kept connection that has been idle for longer is not used again; daemons close theirs after 300 s,
     /// proxies sooner.
@@ -57,7 +58,7 @@ const LIMITS: Limits = Limits {
     first_answer: Duration::from_secs(60),
     list: Duration::from_secs(15),
     inspect: Duration::from_secs(5),
-    late: Duration::from_secs(60),
+    late: Duration::from_secs(15),
     idle: Duration::from_secs(60),
 };
 

@@ -133,7 +133,11 @@ impl Podman {
         let _ = Command::new("/bin/sh")
             .args(["-c", "kill -s TERM \"$1\"", "sh", &pid])
             .status();
-        if poll(Duration::from_secs(10), || service.try_wait().ok().flatten()).is_none() {
+        if poll(Duration::from_secs(10), || {
+            service.try_wait().ok().flatten()
+        })
+        .is_none()
+        {
             let _ = service.kill();
             let _ = service.wait();
         }
@@ -181,7 +185,12 @@ impl Podman {
     /// A container's address.
     #[track_caller]
     pub fn address(&self, name: &str) -> String {
-        self.run(&["inspect", "--format", "{{.NetworkSettings.IPAddress}}", name])
+        self.run(&[
+            "inspect",
+            "--format",
+            "{{.NetworkSettings.IPAddress}}",
+            name,
+        ])
     }
 }
 
