@@ -60,7 +60,10 @@ impl Podman {
             .find(|path| fs::metadata(path).is_ok())
             .expect("busybox (package busybox-static)");
         let image = podman.folder.join("image");
-        fs::copy(busybox, image.join("bin/busybox")).expect("busybox copied");
+        // The second one is its shell, which health checks are run by.
+        for name in ["bin/busybox", "bin/sh"] {
+            fs::copy(busybox, image.join(name)).expect("busybox copied");
+        }
         let tar = podman.folder.join("image.tar");
         let made = Command::new("tar")
             .arg("-C")
