@@ -29,6 +29,8 @@ pub struct Change {
     pub signal: Option<(u8, i64)>,
     /// Something about it changed: inspect it.
     pub look: bool,
+    /// What an inspect says of its health is true only a moment later.
+    pub probed: bool,
     /// A network was connected or disconnected: inspect it if it is one of ours.
     pub network: bool,
 }
@@ -54,8 +56,13 @@ impl Change {
             }
             What::Leaving { signal } => self.signal = Some((signal, at)),
             // Docker disconnects the networks of a dead container; asking about it would block for 50 ms.
-            What::Changed | What::Renamed | What::Network if self.gone.is_some() => {}
+            What::Changed | What::Renamed | What::Probed | What::Network if self.gone.is_some() => {
+            }
             What::Changed | What::Renamed => self.look = true,
+            What::Probed => {
+                self.look = true;
+                self.probed = true;
+            }
             What::Network => self.network = true,
             What::Missed => {}
         }
@@ -275,6 +282,7 @@ fn cause(event: &Event) -> String {
         What::Gone => "die",
         What::Leaving { .. } => "kill",
         What::Changed => "change",
+        What::Probed => "health check",
         What::Renamed => "rename",
         What::Network => "network",
         What::Missed => return "events were missed".to_owned(),

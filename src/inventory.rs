@@ -22,6 +22,8 @@ const INSPECT_RETRY_FIRST: Duration = Duration::from_secs(1);
 const INSPECT_RETRY_MAX: Duration = Duration::from_secs(60);
 /// First and longest wait before a late answer to an inspect is looked for.
 const LATE_LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How long after Podman's word of a health check an inspect knows what came of it.
+const PROBED_AFTER: Duration = Duration::from_millis(500);
 /// A container that got its stop signal is taken back this long after its stop timeout, if it still runs.
 const SURVIVED_AFTER: Duration = Duration::from_secs(2);
 /// The signal that nothing survives.
@@ -206,6 +208,17 @@ impl Inventory {
         };
         self.owed.insert(id.to_owned(), owed);
         new
+    }
+
+    /// Notes that a health check of this container just ran: what it came to is asked for in a moment.
+    pub fn probed(&mut self, id: &str, now: Instant) {
+        if self.known.contains_key(id) {
+            self.owed.entry(id.to_owned()).or_insert(Owed {
+                at: now + PROBED_AFTER,
+                wait: PROBED_AFTER,
+                late: false,
+            });
+        }
     }
 
     /// Whether nothing is known at all.
@@ -483,6 +496,41 @@ mod tests {
         assert_eq!(inventory.due(now + 60 * SECOND), ["a"]);
         runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
         assert_eq!(inventory.next_due(), None);
+    }
+
+    #[test]
+    fn a_late_inspect_is_looked_for_soon_and_told_once() {
+        let (mut inventory, now) = inventory();
+        runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
+        let mut told = Vec::new();
+        let waits: Vec<u128> = (0..6)
+            .map(|_| {
+                told.push(inventory.inspect_late("a", now));
+                (inventory.next_due().expect("it is owed") - now).as_millis()
+            })
+            .collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(told, [true, false, false, false, false, false]);
+        assert_eq!(names(&inventory), ["asteroid-a"], "what was known stands");
+        // One that is asked for again and fails then is still one that others go before.
+        inventory.inspect_failed("a", now);
+        assert!(inventory.was_late("a"));
+        runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
+        assert!(!inventory.was_late("a") && inventory.next_due().is_none());
+        inventory.inspect_failed("a", now);
+        assert!(!inventory.was_late("a"), "a failure alone is not late");
+    }
+
+    #[test]
+    fn what_a_health_check_came_to_is_asked_for_a_moment_later() {
+        let (mut inventory, now) = inventory();
+        inventory.probed("a", now);
+        assert_eq!(inventory.next_due(), None, "nobody of ours");
+        runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
+        inventory.probed("a", now);
+        inventory.probed("a", now + SECOND / 4);
+        assert_eq!(inventory.next_due(), Some(now + SECOND / 2));
+        assert_eq!(inventory.due(now + SECOND / 2), ["a"]);
     }
 
     #[test]

@@ -349,6 +349,11 @@ impl Syncer {
             let lenders = lenders.into_iter().map(|id| (id, None)).collect();
             self.inspect(lenders, &mut patience)?;
         }
+        for (id, change) in &news.changes {
+            if change.probed {
+                self.inventory.probed(id, now);
+            }
+        }
         self.owed = Look::Changes;
         Ok(())
     }
