@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::docker::events::{Event, What};
 use crate::overlay::Asked;
+use crate::report::book::Link;
+use crate::report::moment;
 use crate::schedule::Waiting;
+use crate::timestamp::Timestamp;
 use crate::transport::Hangup;
 
 /// Most containers whose changes are kept one by one.
@@ -76,18 +79,20 @@ pub struct News {
     pub changes: HashMap<String, Change>,
     /// A new event stream stands: the API version that its daemon speaks, and the handle to end it.
     pub connected: Option<Connected>,
-    /// The event stream ended.
-    pub lost: bool,
     /// Look at everything: too much was missed, or the operator asked (SIGHUP).
     pub look: bool,
     /// The operator asked for a look (SIGHUP).
     pub asked: bool,
+    /// The operator wants what a rollback holds to end (SIGHUP).
+    pub resume: bool,
     /// Weave's router knows more addresses.
     pub addresses: bool,
     /// How many events were merged, and the first one's kind and container, for the log.
     pub events: u64,
-    /// The first event, in words.
+    /// The first event, in words; one of a network only while there is no other.
     pub first: Option<String>,
+    /// The first one was of a network.
+    pub first_is_weak: bool,
 }
 
 /// A new event stream.
@@ -104,6 +109,7 @@ struct State {
     waiting: Option<Waiting>,
     asked: Option<Asked>,
     opening: Option<Hangup>,
+    link: Option<(Link, Timestamp)>,
     stop: bool,
 }
 
@@ -118,8 +124,11 @@ impl Inbox {
     pub fn event(&self, event: Event) {
         self.put(|news| {
             news.events += 1;
-            if news.first.is_none() {
+            // A container's network comes before its start; the start says more.
+            let weak = event.what == What::Network;
+            if news.first.is_none() || (news.first_is_weak && !weak) {
                 news.first = Some(cause(&event));
+                news.first_is_weak = weak;
             }
             if event.what == What::Missed {
                 news.look = true;
@@ -150,19 +159,29 @@ impl Inbox {
 
     /// Says that a new event stream stands; everything must be looked at.
     pub fn connected(&self, connected: Connected) {
+        self.link(Link::Up(connected.api.clone()));
         self.put(|news| {
             news.look = true;
-            news.lost = false;
             news.connected = Some(connected);
         });
         self.lock().opening = None;
     }
 
+    /// Says how it stands with the event stream, for those who report it.
+    pub fn link(&self, link: Link) {
+        self.lock().link = Some((link, moment::now()));
+        self.shared.1.notify_all();
+    }
+
+    /// Takes out how it stands with the event stream, and since when, if that has changed.
+    pub fn take_link(&self) -> Option<(Link, Timestamp)> {
+        self.lock().link.take()
+    }
+
     /// Says that the event stream ended. What is known stands until the daemon answers again.
-    pub fn lost(&self) {
-        let mut state = self.lock();
-        state.news.lost = true;
-        state.news.connected = None;
+    pub fn lost(&self, why: &str) {
+        self.lock().news.connected = None;
+        self.link(Link::Down(why.to_owned()));
     }
 
     /// Asks for a look at everything (SIGHUP).
@@ -170,6 +189,7 @@ impl Inbox {
         self.put(|news| {
             news.look = true;
             news.asked = true;
+            news.resume = true;
         });
     }
 
@@ -220,7 +240,7 @@ impl Inbox {
     /// Waits for the first news, an answer or the stop, at most until `until`.
     pub fn wait(&self, until: Option<Instant>) {
         self.wait_while(until, |state| {
-            state.waiting.is_none() && state.asked.is_none()
+            state.waiting.is_none() && state.asked.is_none() && state.link.is_none()
         });
     }
 

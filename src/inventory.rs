@@ -148,6 +148,7 @@ impl Inventory {
             container,
             env,
             labels,
+            ..
         }) = found
         else {
             self.known.remove(id);

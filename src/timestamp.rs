@@ -98,6 +98,14 @@ impl Timestamp {
             .saturating_add(i64::from(self.nanos))
     }
 
+    /// The whole second that it lies in: what people read.
+    pub fn to_seconds(self) -> Timestamp {
+        Timestamp {
+            nanos: 0,
+            seconds: self.seconds,
+        }
+    }
+
     /// The moment that many nanoseconds after the Unix epoch.
     pub fn from_unix_nanos(nanos: i64) -> Timestamp {
         Timestamp {

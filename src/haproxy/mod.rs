@@ -17,6 +17,7 @@ pub mod held;
 pub mod live;
 pub mod master;
 pub mod memory;
+pub mod process;
 pub mod runtime;
 pub mod script;
 pub mod servers;
@@ -73,6 +74,30 @@ pub struct Applied {
     pub confirmed: bool,
     /// By what it went live.
     pub by: By,
+}
+
+/// What handing over a config would come to.
+#[derive(Debug)]
+pub struct Plan {
+    /// Path of haproxy.cfg.
+    pub path: PathBuf,
+    /// What it holds now, `None` when there is no such file.
+    pub before: Option<String>,
+    /// What it would hold.
+    pub wanted: String,
+    /// What HAProxy would be told.
+    pub told: Told,
+}
+
+/// What HAProxy would be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It runs exactly this already.
+    Nothing,
+    /// These words by its runtime socket; to reload where that fails or HAProxy is too old for it.
+    Commands(Vec<String>),
+    /// To reload.
+    Reload,
 }
 
 /// Where HAProxy is told what it runs, and by what it is verified.
@@ -188,14 +213,45 @@ impl Haproxy {
         }
     }
 
+    /// Fingerprint of the config that HAProxy last took, if that is known.
+    pub fn taken(&self) -> Option<String> {
+        self.memory.taken().map(|taken| taken.fingerprint)
+    }
+
+    /// What [`Haproxy::apply`] would do with this config. Changes nothing.
+    pub fn plan(&self, text: &str) -> Plan {
+        let wanted = config::with_fingerprint(text);
+        let before = self.on_disk();
+        let taken = self.taken();
+        let runs = before.as_deref().zip(taken.as_deref());
+        let runs = runs.filter(|(text, taken)| carries(text, taken));
+        let told = match runs {
+            Some((text, _)) if text == wanted => Told::Nothing,
+            Some((text, _)) if self.runtime.is_some() => {
+                let (old, new) = (Config::parse(text), Config::parse(&wanted));
+                let changes = config::server_changes(&old, &new);
+                changes.map_or(Told::Reload, |changes| {
+                    Told::Commands(changes::in_commands(&changes))
+                })
+            }
+            _ => Told::Reload,
+        };
+        Plan {
+            path: self.target(),
+            before,
+            wanted,
+            told,
+        }
+    }
+
     /// Hands a config to HAProxy; `request` is the digest of what the registry was asked.
     ///
     /// # Errors
     /// When a step fails. HAProxy then runs what it ran before, and so does the file say.
     pub fn apply(&mut self, text: &str, request: &str) -> Result<Outcome> {
         let last_good = self.memory.last_good().map(|(text, _)| text);
-        let last_good = last_good.as_deref().map(config::split_fingerprint);
-        let old = last_good.map(|(text, _)| Config::parse(text));
+        let old = last_good.as_deref().map(config::split_fingerprint);
+        let old = old.map(|(text, _)| Config::parse(text));
         let new = Config::parse(text);
         let blocks = Blocks::new(&new, old.as_ref());
         let services = new.services();
@@ -219,6 +275,8 @@ impl Haproxy {
         let started = Instant::now();
         self.drain(before.as_deref(), taken.as_ref(), &new);
         let mut checked = started;
+        // Put in its place by an earlier pass, which did not get further: HAProxy was down, or we were killed.
+        let mut waiting = self.doubt.is_none();
         let mut installed = wanted;
         let mut accepted = true;
         if before.as_deref() != Some(installed.as_str()) {
@@ -235,12 +293,16 @@ impl Haproxy {
             if before.as_deref() != Some(installed.as_str()) {
                 let how = passed.staged.install()?;
                 self.say_in_place(how, &path);
+                waiting = false;
             }
         }
         let swapped = Instant::now();
         let fingerprint = fingerprint_of(&installed);
         let live = match self.by_socket(before.as_deref(), taken.as_ref(), &installed) {
             Some(loaded) => Ok((By::Socket, true, loaded)),
+            None if waiting && live::shows(&self.settings, &fingerprint) => {
+                Ok((By::Itself, true, fingerprint.clone()))
+            }
             None => match live::reload(&self.settings, &path, &fingerprint) {
                 Ok(Live::Yes { by, confirmed }) => Ok((by, confirmed, fingerprint.clone())),
                 Ok(Live::NotRunning(words)) => return Ok(Outcome::NotRunning(words)),
@@ -265,7 +327,7 @@ impl Haproxy {
             confirmed,
             by,
         };
-        let changes = changes::in_words(before.as_deref(), &installed);
+        let changes = changes::in_words(last_good.as_deref(), &installed);
         Ok(Outcome::Applied { how, changes })
     }
 
@@ -493,7 +555,8 @@ impl Haproxy {
         target(&self.settings.config)
     }
 
-    fn on_disk(&self) -> Option<String> {
+    /// The config at its path, as HAProxy would read it.
+    pub fn on_disk(&self) -> Option<String> {
         read_text(&self.target())
     }
 }

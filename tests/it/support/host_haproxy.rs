@@ -13,6 +13,7 @@ use super::deadline::{SOON, wait_for};
 pub struct HostHaproxy {
     folder: PathBuf,
     config: PathBuf,
+    pub port: u16,
     process: Option<Child>,
 }
 
@@ -26,6 +27,7 @@ impl HostHaproxy {
         let haproxy = HostHaproxy {
             folder: folder.to_owned(),
             config: config.to_owned(),
+            port,
             process: None,
         };
         let base = format!(

@@ -272,7 +272,8 @@ impl Docker {
         inside(&format!("/proc/{pid}/ns/net"), command)
     }
 
-    fn namespace_pid(&self) -> Option<u32> {
+    /// A process in the network namespace of a daemon of our own.
+    pub fn namespace_pid(&self) -> Option<u32> {
         self.own.as_ref().map(|own| own.namespace.id())
     }
 
