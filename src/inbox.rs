@@ -3,7 +3,7 @@
 //! The event reader must never wait (Docker drops events of a slow reader, silently), and the main loop
 //! may be busy for half a minute with Cosmos or the script. A channel would have to be unbounded or lose
 //! something; what counts is the state of each container, not the number of its events. So events are
-//! merged here, one small record for each container, at most [`CHANGES_MAX`] of them; past that the
+//! merged here, one small record for each container, at most `CHANGES_MAX` of them; past that the
 //! records are dropped and everything is looked at.
 
 use std::collections::HashMap;

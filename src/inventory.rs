@@ -92,7 +92,8 @@ struct Owed {
 #[derive(Debug)]
 pub struct Inventory {
     interest: Interest,
-    known: BTreeMap<String, Known>,
+    /// Boxed: a tree's node has room for eleven and is often half empty.
+    known: BTreeMap<String, Box<Known>>,
     died: BTreeMap<String, Instant>,
     owed: BTreeMap<String, Owed>,
 }
@@ -172,12 +173,12 @@ impl Inventory {
         self.died.remove(id);
         self.known.insert(
             container.id.clone(),
-            Known {
+            Box::new(Known {
                 container,
                 reading,
                 leaving_until,
                 digest,
-            },
+            }),
         );
     }
 
@@ -335,7 +336,7 @@ impl Inventory {
     /// Monitored containers, by id. HAProxy's own is none, unless its name holds the keyword and it
     /// names a service; with an empty keyword only containers that name a service are monitored.
     pub fn monitored(&self) -> impl Iterator<Item = &Known> {
-        self.known.values().filter(|known| {
+        self.known.values().map(Box::as_ref).filter(|known| {
             let names_a_service = description::names_a_service(&known.reading);
             let haproxy = known.container.name == self.interest.haproxy;
             self.interest.keyword.matches(&known.container.name)
@@ -351,7 +352,10 @@ impl Inventory {
                 _ => None,
             }
         }
-        self.known.values().filter_map(lender).collect()
+        self.known
+            .values()
+            .filter_map(|known| lender(known))
+            .collect()
     }
 }
 

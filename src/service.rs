@@ -4,7 +4,7 @@
 //! the oldest one's word counts, so that a newcomer cannot take over what runs; who lost is reported.
 //! The same containers give the same services in the same order, whatever order they came in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::address::{Address, Source};
@@ -98,7 +98,7 @@ pub fn select(monitored: &[Monitored<'_>]) -> Selection {
         (a.container.created, &a.container.id).cmp(&(b.container.created, &b.container.id))
     });
 
-    let names = server_names(monitored);
+    let clashing = clashing(monitored);
     let mut verdicts = Vec::with_capacity(monitored.len());
     let mut groups: BTreeMap<&str, Vec<Member<'_>>> = BTreeMap::new();
     for monitored in by_age {
@@ -112,7 +112,7 @@ pub fn select(monitored: &[Monitored<'_>]) -> Selection {
     }
     let mut services = Vec::with_capacity(groups.len());
     for members in groups.into_values() {
-        services.extend(service(&members, &names, &mut verdicts));
+        services.extend(service(&members, &clashing, &mut verdicts));
     }
     services.sort_by(registry::in_order);
     verdicts.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
@@ -213,7 +213,7 @@ fn described<'a>(monitored: &'a Monitored<'a>) -> Result<Member<'a>, Finding> {
 /// Builds one service of its members, oldest first; pushes a verdict for each member.
 fn service(
     members: &[Member<'_>],
-    names: &BTreeMap<String, String>,
+    clashing: &BTreeSet<&str>,
     verdicts: &mut Vec<Verdict>,
 ) -> Option<Candidate> {
     // A container that is on its way out no longer says how its successors are routed.
@@ -239,7 +239,7 @@ fn service(
             },
             None => {
                 notes = differences(member, leader);
-                reached(member, names, &mut instances)
+                reached(member, clashing, &mut instances)
             }
         };
         verdicts.push(verdict(
@@ -285,13 +285,17 @@ fn out_of_service(monitored: &Monitored<'_>) -> Option<Finding> {
 
 fn reached(
     member: &Member<'_>,
-    names: &BTreeMap<String, String>,
+    clashing: &BTreeSet<&str>,
     instances: &mut Vec<Instance>,
 ) -> Finding {
     match &member.monitored.address {
         Address::Known { ip, source, .. } => {
             let id = &member.monitored.container.id;
-            let server = names.get(id).unwrap_or(id).clone();
+            let server = if clashing.contains(short(id)) {
+                id.clone()
+            } else {
+                short(id).to_owned()
+            };
             instances.push(Instance {
                 id: server.clone(),
                 ip: ip.to_string(),
@@ -314,6 +318,9 @@ fn reached(
 fn differences(member: &Member<'_>, leader: &Member<'_>) -> Vec<String> {
     let (own, rule) = (member.description, leader.description);
     let mut notes = Vec::new();
+    if (own.mode, &own.patterns, &own.cookie) == (rule.mode, &rule.patterns, &rule.cookie) {
+        return notes;
+    }
     let mut note = |variable: &str, own: String, rule: String| {
         if own != rule {
             notes.push(format!(
@@ -357,30 +364,30 @@ pub fn short(id: &str) -> &str {
     id.get(..SHORT_ID).unwrap_or(id)
 }
 
-/// Server names: the first twelve characters of the id, the whole id where two containers share them.
-fn server_names(monitored: &[Monitored<'_>]) -> BTreeMap<String, String> {
-    let mut uses: BTreeMap<&str, u32> = BTreeMap::new();
-    for one in monitored {
-        *uses.entry(short(&one.container.id)).or_default() += 1;
-    }
-    let name = |id: &String| {
-        if uses.get(short(id)) == Some(&1) {
-            short(id).to_owned()
-        } else {
-            id.clone()
-        }
-    };
-    monitored
+/// The short ids that more than one container has; those containers' servers are named by the whole id.
+fn clashing<'a>(monitored: &'a [Monitored<'_>]) -> BTreeSet<&'a str> {
+    let mut shorts: Vec<&str> = monitored
         .iter()
-        .map(|one| (one.container.id.clone(), name(&one.container.id)))
+        .map(|one| short(&one.container.id))
+        .collect();
+    shorts.sort_unstable();
+    shorts
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [one, next] if one == next => Some(*one),
+            _ => None,
+        })
         .collect()
 }
 
 /// Services that claim one predicate, or differ in case alone. The first in rule order gets the requests.
 fn conflicts(services: &[Candidate]) -> Vec<String> {
     let mut sentences = Vec::new();
-    let mut claims: BTreeMap<(Mode, &str), &str> = BTreeMap::new();
-    let mut spelled: BTreeMap<String, &str> = BTreeMap::new();
+    let mut claims: HashMap<(Mode, &str), &str> = HashMap::with_capacity(services.len());
+    let mut spelled: HashMap<String, &str> = HashMap::new();
+    // Names without a capital are told apart as they stand.
+    let upper = |service: &Candidate| service.service_name.bytes().any(|b| b.is_ascii_uppercase());
+    let any_upper = services.iter().any(upper);
     for service in services {
         let name = service.service_name.as_str();
         for pattern in service.patterns() {
@@ -394,7 +401,7 @@ fn conflicts(services: &[Candidate]) -> Vec<String> {
                 }
             }
         }
-        if let Some(other) = spelled.insert(name.to_lowercase(), name) {
+        if any_upper && let Some(other) = spelled.insert(name.to_lowercase(), name) {
             sentences.push(format!(
                 "services {other} and {name} differ in upper and lower case alone; they are two services"
             ));

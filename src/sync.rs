@@ -16,6 +16,7 @@ use crate::description::{self, Reading, Said as Setting};
 use crate::docker::container::{Container, Inspected, Row};
 use crate::docker::{Answer, Docker};
 use crate::error::{Error, Kind, Result};
+use crate::flapping::Flapping;
 use crate::guard::Guard;
 use crate::haproxy::{self, Haproxy};
 use crate::inbox::News;
@@ -116,6 +117,7 @@ pub struct Syncer {
     list_again: Option<Instant>,
     selection: Selection,
     guard: Guard,
+    flapping: Flapping,
     said: Said,
     history: History,
     hold_said: bool,
@@ -141,6 +143,7 @@ impl Syncer {
             list_again: None,
             selection: Selection::default(),
             guard: Guard::default(),
+            flapping: Flapping::default(),
             said: Said::default(),
             hold_said: false,
             record: Record::begin("nothing"),
@@ -167,9 +170,17 @@ impl Syncer {
         self.haproxy.taken()
     }
 
+    /// Gives back the memory of [`Syncer::selection`], as much as all that is known of the containers.
+    pub fn forget_selection(&mut self) {
+        self.selection = Selection::default();
+    }
+
     /// When something must be looked at again without any news.
     pub fn next_due(&self) -> Option<Instant> {
-        let looks = self.inventory.next_due().into_iter().chain(self.list_again);
+        let looks = self.inventory.next_due().into_iter();
+        let looks = looks
+            .chain(self.list_again)
+            .chain(self.flapping.next_due(Instant::now()));
         if self.record.ended == Ended::Held {
             // Nothing is asked or applied while a rollback holds, so what is due there stays due.
             return looks.min();
@@ -549,7 +560,10 @@ impl Syncer {
                 Patience::LEAST
             };
             match self.docker.container_soon(&id, left) {
-                Ok(Answer::Found(found)) => self.inventory.inspected(&id, Some(*found), digest),
+                Ok(Answer::Found(found)) => {
+                    self.inventory.inspected(&id, Some(*found), digest);
+                    self.count_starts(&id);
+                }
                 Ok(Answer::Gone) => self.inventory.inspected(&id, None, digest),
                 Ok(Answer::Late) => {
                     let now = Instant::now();
@@ -582,6 +596,20 @@ impl Syncer {
             }
         }
         Ok(())
+    }
+
+    /// Holds out a container that starts again and again.
+    fn count_starts(&mut self, id: &str) {
+        let Some(container) = self.inventory.find(id) else {
+            return;
+        };
+        let (started, restarts) = (container.state.started, container.restarts);
+        if let Some(wait) = self.flapping.seen(id, started, restarts, Instant::now()) {
+            log::warn!(
+                "container {} starts again and again; it is held out for {wait:?} after its last start, longer each time",
+                container.name
+            );
+        }
     }
 
     /// Notes that these containers are still to be inspected.
@@ -639,6 +667,7 @@ impl Syncer {
     }
 
     fn select(&self) -> Selection {
+        let now = Instant::now();
         let find = |id: &str| self.inventory.find(id);
         let nothing = View::default();
         let context = self.context(&find, self.overlay.as_ref().map_or(&nothing, Overlay::view));
@@ -650,7 +679,7 @@ impl Syncer {
                 reading: &known.reading,
                 address: address::of(&known.container, &context),
                 leaving: known.leaving_until.is_some(),
-                held: None,
+                held: self.flapping.held(&known.container.id, now),
             })
             .collect();
         service::select(&monitored)
@@ -683,9 +712,24 @@ impl Syncer {
 
 /// Digest of what a registry is asked, to tell whether it was asked the same before.
 fn request_digest(payload: &registry::Payload) -> String {
-    // A payload of strings and numbers always has a JSON form.
-    let json = serde_json::to_string(payload).unwrap_or_default();
-    config::fingerprint(&json)
+    let mut digest = Digest(config::Fingerprint::default());
+    // A payload of strings and numbers always has a JSON form, and nothing is written anywhere.
+    let _ = serde_json::to_writer(&mut digest, payload);
+    digest.0.to_string()
+}
+
+/// Takes the place of a file: only the fingerprint of what is written is kept.
+struct Digest(config::Fingerprint);
+
+impl std::io::Write for Digest {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.add(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What the operator was told already: each trouble is told once, and again only when it changed.

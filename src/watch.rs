@@ -116,6 +116,7 @@ pub fn run(
                 }
                 book.taken(syncer.taken());
                 book.passed(syncer.record(), schedule.retry_at());
+                syncer.forget_selection();
             }
         }
     }

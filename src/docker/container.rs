@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::text::Text;
 use crate::timestamp::Timestamp;
@@ -26,6 +26,8 @@ const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// What a stop timeout of -1 (wait for ever) and absurd ones become, so that sums with clocks cannot overflow.
 const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How much is kept of an answer that is no list, for the error.
+const NO_LIST_BYTES_MAX: usize = 4 << 10;
 
 /// One container of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,8 +156,151 @@ pub struct Inspected {
 /// What is wrong with the JSON, and where; one bad row spoils the list, since a list with holes would
 /// take containers away.
 pub fn list(json: &[u8]) -> Result<Vec<Row>, String> {
-    let rows: Rows = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    Ok(rows.0)
+    let mut list = List::default();
+    list.push(json);
+    list.end()
+}
+
+/// [`list`] of an answer that comes in pieces: never more than one row of it is held.
+///
+/// A list of 10,000 containers is 10 MB; to hold it once leaves the process that much larger, for the
+/// allocator keeps what it may need again.
+#[derive(Debug, Default)]
+pub struct List {
+    rows: Vec<Row>,
+    at: At,
+    /// The row that is not whole yet; or all of an answer that is no list.
+    held: Vec<u8>,
+    /// Open brackets of the row, whether a text is open in it, and whether its last byte was a backslash.
+    depth: u32,
+    text: bool,
+    escaped: bool,
+    bad: Option<String>,
+}
+
+/// What a list's next byte belongs to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum At {
+    #[default]
+    Start,
+    /// Behind the bracket: a row or the end.
+    First,
+    /// Behind a comma: a row.
+    Row,
+    Inside,
+    /// Behind a row: a comma or the end.
+    Behind,
+    End,
+    /// It did not begin with a bracket.
+    NoList,
+}
+
+impl List {
+    /// Adds bytes; their borders mean nothing.
+    pub fn push(&mut self, mut json: &[u8]) {
+        while self.bad.is_none() {
+            if self.at == At::Inside {
+                let (used, whole) = self.scan(json);
+                let (part, rest) = json.split_at(used);
+                json = rest;
+                if !whole {
+                    self.held.extend_from_slice(part);
+                    return;
+                }
+                self.at = At::Behind;
+                if self.held.is_empty() {
+                    self.row(part);
+                } else {
+                    let mut row = std::mem::take(&mut self.held);
+                    row.extend_from_slice(part);
+                    self.row(&row);
+                    row.clear();
+                    self.held = row;
+                }
+                continue;
+            }
+            if self.at == At::NoList {
+                // Only its first words are of use, for the error.
+                let room = NO_LIST_BYTES_MAX.saturating_sub(self.held.len());
+                self.held
+                    .extend_from_slice(json.get(..room).unwrap_or(json));
+                return;
+            }
+            let Some((byte, rest)) = json.split_first() else {
+                return;
+            };
+            self.at = match (self.at, byte) {
+                (at, b' ' | b'\t' | b'\r' | b'\n') => at,
+                (At::Start, b'[') => At::First,
+                (At::Start, _) => At::NoList,
+                (At::First | At::Row, b'{') => At::Inside,
+                (At::Behind, b',') => At::Row,
+                (At::First | At::Behind, b']') => At::End,
+                _ => {
+                    let row = self.rows.len() + 1;
+                    self.bad = Some(format!("an unexpected byte {byte:#04x} at row {row}"));
+                    return;
+                }
+            };
+            if !matches!(self.at, At::Inside | At::NoList) {
+                json = rest;
+            }
+        }
+    }
+
+    /// How much of this belongs to the row, and whether that ends it.
+    fn scan(&mut self, json: &[u8]) -> (usize, bool) {
+        for (index, byte) in json.iter().enumerate() {
+            if self.text {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.text = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.text = true,
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return (index + 1, true);
+                    }
+                }
+                _ => {}
+            }
+        }
+        (json.len(), false)
+    }
+
+    fn row(&mut self, json: &[u8]) {
+        match serde_json::from_slice::<Listed>(json) {
+            Ok(listed) if listed.id.is_empty() => {
+                self.bad = Some("a container without an id".to_owned());
+            }
+            Ok(listed) => self.rows.push(listed.into()),
+            Err(error) => self.bad = Some(format!("{error} of row {}", self.rows.len() + 1)),
+        }
+    }
+
+    /// The rows, when all bytes have come.
+    ///
+    /// # Errors
+    /// As [`list`].
+    pub fn end(self) -> Result<Vec<Row>, String> {
+        match (self.bad, self.at) {
+            (Some(bad), _) => Err(bad),
+            (None, At::End) => Ok(self.rows),
+            (None, At::NoList) if self.held.trim_ascii() == b"null" => Ok(Vec::new()),
+            (None, At::NoList) => Err(match serde_json::from_slice::<IgnoredAny>(&self.held) {
+                Ok(_) => "it is no list of containers".to_owned(),
+                Err(error) => error.to_string(),
+            }),
+            (None, _) => Err("the list ends before its end".to_owned()),
+        }
+    }
 }
 
 /// Reads the answer to `GET /containers/{id}/json`.
@@ -168,34 +313,6 @@ pub fn inspected(json: &[u8]) -> Result<Inspected, String> {
         return Err("the answer has no container id".to_owned());
     }
     Ok(answer.into())
-}
-
-/// The rows of a list, each digested as soon as it is parsed.
-struct Rows(Vec<Row>);
-
-impl<'de> Deserialize<'de> for Rows {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each;
-        impl<'de> Visitor<'de> for Each {
-            type Value = Rows;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of containers")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Rows, A::Error> {
-                let mut rows = Vec::new();
-                while let Some(listed) = seq.next_element::<Listed>()? {
-                    if listed.id.is_empty() {
-                        return Err(serde::de::Error::custom("a container without an id"));
-                    }
-                    rows.push(listed.into());
-                }
-                Ok(Rows(rows))
-            }
-        }
-        deserializer.deserialize_any(Each)
-    }
 }
 
 /// One element of the list as it is on the wire.
@@ -1068,7 +1185,12 @@ mod tests {
         let list_json = body("docker-20.10.24/containers-json.http");
         let inspect_json = body("docker-20.10.24/inspect-healthy.http");
         for end in (0..list_json.trim_ascii().len()).step_by(7) {
-            assert!(list(&list_json[..end]).is_err(), "{end}");
+            let (front, back) = list_json.split_at(end);
+            assert!(list(front).is_err(), "{end}");
+            let mut pieces = List::default();
+            pieces.push(front);
+            pieces.push(back);
+            assert_eq!(pieces.end(), list(&list_json), "{end}");
         }
         for end in (0..inspect_json.trim_ascii().len()).step_by(7) {
             assert!(inspected(&inspect_json[..end]).is_err(), "{end}");

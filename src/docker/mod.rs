@@ -168,7 +168,7 @@ impl Docker {
         self.negotiated = None;
         // Asked after the stream broke, too: the daemon that closed it may be starting again.
         let limit = self.limits.first_answer;
-        let (head, body) = self.get(Ask::Ping, "/_ping", limit, WORDS_BYTES_MAX)?;
+        let (head, body) = self.get(Ask::Ping, "/_ping", limit, WORDS_BYTES_MAX, None)?;
         if !matches!(head.status, 200 | 403 | 404 | 405) {
             return Err(refusal::refused(Ask::Ping, &self.address, &head, &body));
         }
@@ -199,12 +199,14 @@ impl Docker {
     /// When there is no answer or a refusal; that never means that there are no containers.
     pub fn containers(&mut self) -> Result<Vec<Row>> {
         let ask = Ask::List;
-        let (head, body) =
-            self.get_versioned(ask, "/containers/json", self.limits.list, LIST_BYTES_MAX)?;
+        let mut list = container::List::default();
+        let (path, limit) = ("/containers/json", self.limits.list);
+        let mut each = |piece: &[u8]| list.push(piece);
+        let (head, body) = self.get_versioned(ask, path, limit, LIST_BYTES_MAX, Some(&mut each))?;
         if head.status != 200 {
             return Err(refusal::refused(ask, &self.address, &head, &body));
         }
-        container::list(&body).map_err(|cause| self.unreadable(ask, &cause))
+        list.end().map_err(|cause| self.unreadable(ask, &cause))
     }
 
     /// Inspects a container by id or name; `None` when there is none.
@@ -217,7 +219,8 @@ impl Docker {
         }
         let ask = Ask::Inspect(id);
         let limit = self.limits.inspect;
-        let (head, body) = self.get_versioned(ask, &inspect_path(id), limit, INSPECT_BYTES_MAX)?;
+        let (head, body) =
+            self.get_versioned(ask, &inspect_path(id), limit, INSPECT_BYTES_MAX, None)?;
         self.read_inspect(ask, &head, &body)
     }
 
@@ -239,7 +242,7 @@ impl Docker {
         }
         let version = self.version()?;
         let path = format!("/v{version}{}", inspect_path(id));
-        match self.ask(ask, &path, patience, INSPECT_BYTES_MAX)? {
+        match self.ask(ask, &path, patience, INSPECT_BYTES_MAX, None)? {
             Got::Late(wire, partial, _) => {
                 if self.late.len() >= LATE_MAX {
                     self.late.remove(0);
@@ -266,7 +269,7 @@ impl Docker {
     /// then the question must be asked again.
     fn go_on(&mut self, mut late: Late, patience: Duration) -> Option<Result<Answer>> {
         late.wire.set_deadline(Some(Instant::now() + patience));
-        match late.wire.answer(&mut late.partial, INSPECT_BYTES_MAX) {
+        match late.wire.answer(&mut late.partial, INSPECT_BYTES_MAX, None) {
             Ok(head) => {
                 Some(self.answered_inspect(Ask::Inspect(&late.id), &head, &late.partial.body))
             }
@@ -347,10 +350,10 @@ impl Docker {
             }
             let mut partial = Partial {
                 head: Some(head),
-                body: Vec::new(),
+                ..Partial::default()
             };
             let head = wire
-                .answer(&mut partial, WORDS_BYTES_MAX)
+                .answer(&mut partial, WORDS_BYTES_MAX, None)
                 .map_err(|fault| self.failed(ask, &fault))?;
             let body = partial.body;
             match self.other_version(version, &head, &body) {
@@ -389,38 +392,55 @@ impl Docker {
         path: &str,
         limit: Duration,
         body_bytes_max: usize,
+        mut each: Option<&mut dyn FnMut(&[u8])>,
     ) -> Result<(Head, Vec<u8>)> {
         let version = self.version()?;
-        let (head, body) = self.get(ask, &format!("/v{version}{path}"), limit, body_bytes_max)?;
+        let first = format!("/v{version}{path}");
+        let (head, body) = self.get(ask, &first, limit, body_bytes_max, reborrowed(&mut each))?;
         if self.pinned.is_none()
             && let Some(other) = self.other_version(version, &head, &body)
         {
-            return self.get(ask, &format!("/v{other}{path}"), limit, body_bytes_max);
+            return self.get(
+                ask,
+                &format!("/v{other}{path}"),
+                limit,
+                body_bytes_max,
+                each,
+            );
         }
         Ok((head, body))
     }
 
-    /// An answer over the kept connection or a new one.
+    /// An answer over the kept connection or a new one; `each` as in [`Wire::answer`]: a connection that fails
+    /// before its first byte has handed over nothing.
     fn get(
         &mut self,
         ask: Ask,
         path: &str,
         limit: Duration,
         body_bytes_max: usize,
+        each: Option<&mut dyn FnMut(&[u8])>,
     ) -> Result<(Head, Vec<u8>)> {
         let limit = if self.answered {
             limit
         } else {
             self.limits.first_answer.max(limit)
         };
-        match self.ask(ask, path, limit, body_bytes_max)? {
+        match self.ask(ask, path, limit, body_bytes_max, each)? {
             Got::Answer(head, body) => Ok((head, body)),
             Got::Late(_, _, fault) => Err(self.failed(ask, &fault)),
         }
     }
 
     /// Asks over the kept connection or a new one, and waits for the answer no longer than `limit`.
-    fn ask(&mut self, ask: Ask, path: &str, limit: Duration, body_bytes_max: usize) -> Result<Got> {
+    fn ask(
+        &mut self,
+        ask: Ask,
+        path: &str,
+        limit: Duration,
+        body_bytes_max: usize,
+        mut each: Option<&mut dyn FnMut(&[u8])>,
+    ) -> Result<Got> {
         loop {
             let kept = self
                 .kept
@@ -435,7 +455,7 @@ impl Docker {
             let mut partial = Partial::default();
             match wire
                 .send(path)
-                .and_then(|()| wire.answer(&mut partial, body_bytes_max))
+                .and_then(|()| wire.answer(&mut partial, body_bytes_max, reborrowed(&mut each)))
             {
                 Ok(head) => {
                     self.answered = true;
@@ -497,6 +517,14 @@ impl Docker {
 
 fn inspect_path(id: &str) -> String {
     format!("/containers/{}/json", percent_encoded(id))
+}
+
+/// The same sink, for one more try.
+fn reborrowed<'a>(each: &'a mut Option<&mut dyn FnMut(&[u8])>) -> Option<&'a mut dyn FnMut(&[u8])> {
+    match each {
+        Some(each) => Some(&mut **each),
+        None => None,
+    }
 }
 
 /// All but unreserved characters as `%XX` (RFC 3986 section 2.3).

@@ -74,8 +74,10 @@ pub(super) enum Piece {
 pub(super) struct Partial {
     /// Its head, once it is there.
     pub(super) head: Option<Head>,
-    /// Its body so far.
+    /// Its body so far, unless somebody else took it.
     pub(super) body: Vec<u8>,
+    /// Length of its body so far.
+    pub(super) bytes: usize,
 }
 
 /// A connection with its read buffer and the answer that is being read.
@@ -165,23 +167,30 @@ impl Wire {
         Ok(bytes > 0)
     }
 
-    /// Reads the whole answer into `partial`, its body up to `body_bytes_max`.
+    /// Reads the whole answer into `partial`, its body up to `body_bytes_max`. With `each`, a body that comes
+    /// with 200 is handed over piece by piece and not kept.
     ///
     /// After a deadline that ran out it can be called again: what has come is kept there.
     pub(super) fn answer(
         &mut self,
         partial: &mut Partial,
         body_bytes_max: usize,
+        mut each: Option<&mut dyn FnMut(&[u8])>,
     ) -> Result<Head, Fault> {
         loop {
             match self.next_piece()? {
                 Piece::Head(head) => partial.head = Some(head),
                 Piece::Data(piece) => {
                     let data = self.data(piece);
-                    if partial.body.len() + data.len() > body_bytes_max {
+                    partial.bytes += data.len();
+                    if partial.bytes > body_bytes_max {
                         return Err(Fault::TooLong(body_bytes_max));
                     }
-                    partial.body.extend_from_slice(data);
+                    let good = partial.head.as_ref().is_some_and(|head| head.status == 200);
+                    match &mut each {
+                        Some(each) if good => each(data),
+                        _ => partial.body.extend_from_slice(data),
+                    }
                 }
                 Piece::End => {
                     return partial.head.take().ok_or(Fault::Http(HttpError::Head));

@@ -1,6 +1,6 @@
 //! What differs between two configs, in words for a log line. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::config::{BackendChange, Config};
 
@@ -8,33 +8,24 @@ use crate::config::{BackendChange, Config};
 const NAMED_MAX: usize = 6;
 
 /// Says what `new` changes against `old`, `None` being no config at all.
+///
+/// Only the backends whose text differs are read in full: a change of one among thousands costs little.
 pub fn in_words(old: Option<&str>, new: &str) -> String {
-    let new = servers(&Config::parse(new));
+    let new = Backends::of(new);
     let Some(old) = old else {
-        return format!("first config: {}", size(&new));
+        return format!("first config: {}", new.size());
     };
-    let old = servers(&Config::parse(old));
+    let old = Backends::of(old);
 
     let mut words = Vec::new();
-    for backend in new.keys().filter(|backend| !old.contains_key(*backend)) {
+    for backend in new.missing_in(&old) {
         words.push(format!("added {}", service(backend)));
     }
-    for backend in old.keys().filter(|backend| !new.contains_key(*backend)) {
+    for backend in old.missing_in(&new) {
         words.push(format!("removed {}", service(backend)));
     }
-    let difference = |from: &Servers, to: &Servers, sign: char| -> Vec<String> {
-        let none = BTreeSet::new();
-        to.iter()
-            .flat_map(|(backend, servers)| {
-                let known = from.get(backend).unwrap_or(&none);
-                servers
-                    .difference(known)
-                    .map(move |server| format!("{sign}{}/{server}", service(backend)))
-            })
-            .collect()
-    };
-    let added = difference(&old, &new, '+');
-    let removed = difference(&new, &old, '-');
+    let added = new.servers_missing_in(&old, '+');
+    let removed = old.servers_missing_in(&new, '-');
     if added.len() + removed.len() <= NAMED_MAX {
         words.extend(added.into_iter().chain(removed));
     } else {
@@ -43,7 +34,7 @@ pub fn in_words(old: Option<&str>, new: &str) -> String {
     if words.is_empty() {
         words.push("rules or settings changed".to_owned());
     }
-    format!("{}; now {}", words.join(", "), size(&new))
+    format!("{}; now {}", words.join(", "), new.size())
 }
 
 /// The commands of the runtime socket that make these changes, but for options and health.
@@ -64,41 +55,101 @@ pub fn in_commands(changes: &[BackendChange<'_>]) -> Vec<String> {
     commands
 }
 
-/// `NAME ADDRESS` of the servers of each backend.
-type Servers = BTreeMap<String, BTreeSet<String>>;
+/// The backends of one config by name, each as its text.
+struct Backends<'c> {
+    texts: HashMap<&'c str, &'c str>,
+    servers: usize,
+}
 
-fn servers(config: &Config<'_>) -> Servers {
-    config
-        .backends()
-        .map(|backend| {
-            let servers = backend
-                .servers()
-                .map(|server| format!("{} {}", server.name, server.address))
-                .collect();
-            (backend.name().to_owned(), servers)
-        })
+impl<'c> Backends<'c> {
+    /// Reads no more than the first word of each line: a section begins where a line is not indented, as
+    /// both registries write it.
+    fn of(text: &'c str) -> Self {
+        let mut found = Backends {
+            texts: HashMap::new(),
+            servers: 0,
+        };
+        let mut open: Option<(&str, usize)> = None;
+        let mut at = 0;
+        for line in text.split_inclusive('\n') {
+            let start = at;
+            at += line.len();
+            if line.starts_with([' ', '\t', '\n', '\r', '#']) {
+                let server = open.is_some() && line.trim_start().starts_with("server ");
+                found.servers += usize::from(server);
+                continue;
+            }
+            if let Some((name, from)) = open.take() {
+                found
+                    .texts
+                    .insert(name, text.get(from..start).unwrap_or_default());
+            }
+            let mut words = line.split_whitespace();
+            if words.next() == Some("backend") {
+                open = words.next().map(|name| (name, start));
+            }
+        }
+        if let Some((name, from)) = open {
+            found
+                .texts
+                .insert(name, text.get(from..).unwrap_or_default());
+        }
+        found
+    }
+
+    fn missing_in(&self, other: &Self) -> BTreeSet<&'c str> {
+        let missing = self
+            .texts
+            .keys()
+            .filter(|name| !other.texts.contains_key(*name));
+        missing.copied().collect()
+    }
+
+    /// `SERVICE/NAME ADDRESS` of the servers that the other one lacks, with a sign before each.
+    fn servers_missing_in(&self, other: &Self, sign: char) -> Vec<String> {
+        let mut missing = BTreeSet::new();
+        for (name, text) in &self.texts {
+            let known = other.texts.get(name).copied().unwrap_or_default();
+            if known == *text {
+                continue;
+            }
+            let known = servers(known);
+            for server in servers(text).difference(&known) {
+                missing.insert(format!("{sign}{}/{server}", service(name)));
+            }
+        }
+        missing.into_iter().collect()
+    }
+
+    fn size(&self) -> String {
+        let plural = |n: usize, word: &str| {
+            if n == 1 {
+                format!("1 {word}")
+            } else {
+                format!("{n} {word}s")
+            }
+        };
+        format!(
+            "{}, {}",
+            plural(self.texts.len(), "service"),
+            plural(self.servers, "server")
+        )
+    }
+}
+
+/// `NAME ADDRESS` of the servers in a backend's text.
+fn servers(text: &str) -> BTreeSet<String> {
+    let config = Config::parse(text);
+    let backends = config.backends();
+    backends
+        .flat_map(|backend| backend.servers())
+        .map(|server| format!("{} {}", server.name, server.address))
         .collect()
 }
 
 /// The service's name: backends of the built-in registry are prefixed.
 fn service(backend: &str) -> &str {
     backend.strip_prefix("be_").unwrap_or(backend)
-}
-
-fn size(servers: &Servers) -> String {
-    let plural = |n: usize, word: &str| {
-        if n == 1 {
-            format!("1 {word}")
-        } else {
-            format!("{n} {word}s")
-        }
-    };
-    let all = servers.values().map(BTreeSet::len).sum();
-    format!(
-        "{}, {}",
-        plural(servers.len(), "service"),
-        plural(all, "server")
-    )
 }
 
 #[cfg(test)]

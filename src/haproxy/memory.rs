@@ -36,7 +36,7 @@ struct Record {
 }
 
 /// The two files.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Memory {
     taken: PathBuf,
     last_good: PathBuf,

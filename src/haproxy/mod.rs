@@ -23,6 +23,8 @@ pub mod script;
 pub mod servers;
 pub mod socket;
 
+use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -249,40 +251,58 @@ impl Haproxy {
     /// # Errors
     /// When a step fails. HAProxy then runs what it ran before, and so does the file say.
     pub fn apply(&mut self, text: &str, request: &str) -> Result<Outcome> {
-        let last_good = self.memory.last_good().map(|(text, _)| text);
-        let old = last_good.as_deref().map(config::split_fingerprint);
-        let old = old.map(|(text, _)| Config::parse(text));
-        let new = Config::parse(text);
-        let blocks = Blocks::new(&new, old.as_ref());
-        let services = new.services();
-        let unasked = self.held.unasked(&services, &blocks, Instant::now());
-        let asked = if unasked.is_empty() {
-            text.to_owned()
+        // Taken apart only when services are or have to be held back: at 10,000 services that costs more
+        // than all the rest.
+        let memory = self.memory.clone();
+        let last_good = LazyCell::new(|| memory.last_good().map(|(text, _)| text));
+        let old = LazyCell::new(|| {
+            let last_good = last_good.as_deref().map(config::split_fingerprint);
+            last_good.map(|(text, _)| Config::parse(text))
+        });
+        let new = LazyCell::new(|| Config::parse(text));
+        let blocks = LazyCell::new(|| Blocks::new(&new, old.as_ref()));
+        let unasked = if self.held.is_empty() {
+            BTreeSet::new()
         } else {
-            blocks.holding_back(&unasked)
+            self.held.unasked(&new.services(), &blocks, Instant::now())
+        };
+        let asked = if unasked.is_empty() {
+            Cow::Borrowed(text)
+        } else {
+            Cow::Owned(blocks.holding_back(&unasked))
         };
         let path = self.target();
         let before = self.on_disk();
         let taken = self.memory.taken();
         let wanted = config::with_fingerprint(&asked);
         if self.runs(&wanted, before.as_deref(), taken.as_ref()) {
-            if unasked.is_empty() {
+            if unasked.is_empty() && !self.held.is_empty() {
                 self.held.found(&[], &unasked, &blocks, Instant::now());
             }
             return Ok(self.unchanged(&wanted, taken, request));
         }
 
         let started = Instant::now();
-        self.drain(before.as_deref(), taken.as_ref(), &new);
+        if self.runtime.is_some() {
+            self.drain(before.as_deref(), taken.as_ref(), &new);
+        }
         let mut checked = started;
         // Put in its place by an earlier pass, which did not get further: HAProxy was down, or we were killed.
         let mut waiting = self.doubt.is_none();
         let mut installed = wanted;
         let mut accepted = true;
         if before.as_deref() != Some(installed.as_str()) {
-            let passed = match self.passed(installed, &path, &blocks, &unasked)? {
-                Ok(passed) => passed,
-                Err(words) => return Ok(Outcome::Refused(words)),
+            let passed = match self.check(installed, &path)? {
+                Ok(passed) => {
+                    if !self.held.is_empty() {
+                        self.held.found(&[], &unasked, &blocks, Instant::now());
+                    }
+                    passed
+                }
+                Err(words) => match self.without_offenders(words, &path, &blocks, &unasked)? {
+                    Ok(passed) => passed,
+                    Err(words) => return Ok(Outcome::Refused(words)),
+                },
             };
             checked = Instant::now();
             (installed, accepted) = (passed.text, passed.accepted);
@@ -363,22 +383,15 @@ impl Haproxy {
         }
     }
 
-    /// Checks a config; where HAProxy refuses it, without the services that make it refuse. `Err` inside
-    /// is a refusal that no service is to blame for.
-    fn passed(
+    /// Checks a config that HAProxy refuses with these words without the services that make it refuse.
+    /// `Err` inside is a refusal that no service is to blame for.
+    fn without_offenders(
         &mut self,
-        wanted: String,
+        words: String,
         path: &Path,
         blocks: &Blocks<'_>,
         unasked: &BTreeSet<&str>,
     ) -> Result<std::result::Result<Passed, String>> {
-        let words = match self.check(wanted, path)? {
-            Ok(passed) => {
-                self.held.found(&[], unasked, blocks, Instant::now());
-                return Ok(Ok(passed));
-            }
-            Err(words) => words,
-        };
         let (changed, others) = blocks.suspects();
         let left = |services: Vec<_>| -> Vec<_> {
             let services = services.into_iter();

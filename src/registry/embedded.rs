@@ -6,6 +6,7 @@
 //! remembers goes through [`Memory`], which `store.rs` keeps on disk.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ const SERVICES_MAX: usize = 20_000;
 const INSTANCES_MAX: usize = 100_000;
 
 /// What the registry remembers of one table: the services whose containers ran last, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct State {
     /// The services, sorted by name, their containers by id.
     pub services: Vec<Candidate>,
@@ -46,8 +47,9 @@ pub trait Memory {
 pub struct Embedded {
     base: Base,
     memory: Box<dyn Memory + Send>,
-    /// Table and state as they are in the memory.
-    saved: Option<(String, State)>,
+    /// Table, and the hash of its state as it is in the memory: the state itself is as large as all that is
+    /// known of the containers, and seldom needed.
+    saved: Option<(String, u64)>,
     left_out: Vec<LeftOut>,
     save_failed: Option<String>,
 }
@@ -94,14 +96,14 @@ impl Embedded {
         self.left_out = left_out;
     }
 
-    fn keep(&mut self, table: &str, state: State) {
-        let unchanged = matches!(&self.saved, Some((at, saved)) if at == table && *saved == state);
-        if unchanged {
+    fn keep(&mut self, table: &str, state: &State) {
+        let hash = hash(state);
+        if matches!(&self.saved, Some((at, saved)) if at == table && *saved == hash) {
             return;
         }
-        match self.memory.save(table, &state) {
+        match self.memory.save(table, state) {
             Ok(()) => {
-                self.saved = Some((table.to_owned(), state));
+                self.saved = Some((table.to_owned(), hash));
                 self.save_failed = None;
             }
             // The state can be made again from Docker; the config that follows from it cannot wait
@@ -136,18 +138,21 @@ impl Registry for Embedded {
             .hint("does the keyword match more containers than meant?"));
         }
         let same_table = matches!(&self.saved, Some((table, _)) if *table == payload.table);
+        let stored = if same_table && !asks_for_stored(payload) {
+            State::default()
+        } else {
+            self.memory.load(&payload.table)?
+        };
         if !same_table {
-            let state = self.memory.load(&payload.table)?;
-            self.saved = Some((payload.table.clone(), state));
+            self.saved = Some((payload.table.clone(), hash(&stored)));
         }
-        let empty = State::default();
-        let stored = self.saved.as_ref().map_or(&empty, |(_, state)| state);
-        let merged = merge(stored, payload);
+        let merged = merge(&stored, payload);
+        drop(stored);
         let rendered = template::render(&self.base, &merged.services);
         let mut left_out = merged.left_out;
         left_out.extend(rendered.left_out);
         self.tell(left_out);
-        self.keep(&payload.table, merged.state);
+        self.keep(&payload.table, &merged.state);
         Ok(rendered.text)
     }
 
@@ -158,6 +163,25 @@ impl Registry for Embedded {
     fn can_route(&self, candidate: &Candidate) -> std::result::Result<(), String> {
         template::fault(&settings(candidate)).map_or(Ok(()), Err)
     }
+}
+
+/// Whether something runs that only the stored state can tell the settings or the address of.
+fn asks_for_stored(payload: &Payload) -> bool {
+    let candidates: HashSet<&str> = payload
+        .candidates
+        .iter()
+        .map(|candidate| candidate.service_name.as_str())
+        .collect();
+    payload
+        .running
+        .iter()
+        .any(|entry| entry.ip.is_empty() || !candidates.contains(entry.service_name.as_str()))
+}
+
+fn hash(state: &State) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    state.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Puts a payload and the stored services together.

@@ -70,7 +70,7 @@ pub struct Running {
 }
 
 /// One service as this host wants it routed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Candidate {
     /// The service's name.
     #[serde(rename = "serviceName")]
@@ -92,7 +92,7 @@ pub struct Candidate {
 
 /// One instance of a candidate. The order of the fields is that of the wire: Cosmos takes an `ip`
 /// before the `id` for another container (facts/cosmos.md, bug 5).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Instance {
     /// The container's id, 12 hex digits (more on a clash).
     pub id: String,

@@ -161,11 +161,6 @@ impl Daemon {
         self.state().containers.clone()
     }
 
-    /// How many readers of events there are.
-    pub fn readers(&self) -> usize {
-        self.state().streams.len()
-    }
-
     /// How many lists and inspects were asked for.
     pub fn asked(&self) -> (u64, u64) {
         let state = self.state();

@@ -4,12 +4,17 @@
 //! binary; only rendering is called directly. The daemon is a fake one unless a row says `real`.
 
 mod away;
+mod chart;
 mod daemon;
 mod fleet;
 mod floor;
 mod folder;
+mod instructions;
 mod once;
 mod process;
+mod real;
+mod render;
+mod size;
 mod storm;
 mod table;
 mod tool;
@@ -44,6 +49,11 @@ struct Arguments {
     json: bool,
     only: Vec<String>,
     runs: usize,
+    /// Other builds, `name=path`, of which only the size counts.
+    binaries: Vec<String>,
+    /// Where the chart goes.
+    chart: Option<PathBuf>,
+    write_baseline: bool,
 }
 
 fn arguments(given: &[String]) -> Result<Arguments, String> {
@@ -53,6 +63,9 @@ fn arguments(given: &[String]) -> Result<Arguments, String> {
         json: false,
         only: Vec::new(),
         runs: RUNS,
+        binaries: Vec::new(),
+        chart: None,
+        write_baseline: false,
     };
     let mut given = given.iter();
     while let Some(argument) = given.next() {
@@ -61,13 +74,16 @@ fn arguments(given: &[String]) -> Result<Arguments, String> {
             "--cosmonaut" => arguments.cosmonaut = value()?.into(),
             "--only" => arguments.only.push(value()?.clone()),
             "--runs" => arguments.runs = value()?.parse().map_err(|e| format!("--runs: {e}"))?,
+            "--binary" => arguments.binaries.push(value()?.clone()),
+            "--chart" => arguments.chart = Some(value()?.into()),
+            "--write-baseline" => arguments.write_baseline = true,
             "--quick" => arguments.quick = true,
             "--json" => arguments.json = true,
             // What cargo adds.
             "--bench" => {}
             other => {
                 return Err(format!(
-                    "unknown argument {other}; there are --quick, --json, --only ROW, --runs N"
+                    "unknown argument {other}; there are --quick, --json, --only ROW, --runs N, --chart FILE, --write-baseline"
                 ));
             }
         }
@@ -90,6 +106,12 @@ fn main() -> ExitCode {
         && first == "daemon"
     {
         return by_hand(socket, count);
+    }
+    if let [first, name, times] = given.as_slice()
+        && first == "work"
+    {
+        instructions::work(name, times.parse().unwrap_or(1));
+        return ExitCode::SUCCESS;
     }
     match arguments(&given) {
         Ok(arguments) => bench(&arguments),
@@ -136,22 +158,16 @@ fn bench(arguments: &Arguments) -> ExitCode {
         script,
     };
     let (programs, runs, quick) = (&programs, arguments.runs, arguments.quick);
+    let binaries = &arguments.binaries;
     let stages: Vec<Stage<'_>> = vec![
         (&["floor"], Box::new(move || floor::rows(runs))),
-        (&["sync"], Box::new(move || once::sync(programs, runs))),
         (
-            &[
-                "memory",
-                "anonymous",
-                "wakeups",
-                "idle-cpu",
-                "threads",
-                "start",
-                "die",
-                "fleet",
-            ],
-            Box::new(move || fleet::fleet(programs, runs, quick).0),
+            &["size", "deps"],
+            Box::new(move || size::rows(&programs.cosmonaut, binaries)),
         ),
+        (&["render"], Box::new(move || render::rows(runs))),
+        (&["sync"], Box::new(move || once::sync(programs, runs))),
+        (FLEET, Box::new(move || fleet(arguments, programs))),
         (
             &["storm"],
             Box::new(move || storm::storm(programs, runs, quick)),
@@ -165,8 +181,24 @@ fn bench(arguments: &Arguments) -> ExitCode {
             &["away"],
             Box::new(move || away::away(programs, runs, quick)),
         ),
+        (
+            &["real", "burst", "served"],
+            Box::new(move || real::rows(programs, runs)),
+        ),
+        (
+            &["instructions"],
+            Box::new(move || instructions::rows(programs, arguments.write_baseline)),
+        ),
     ];
-    println!("{}", table::header());
+    // With --json stdout is for machines.
+    let say = |line: &str| {
+        if arguments.json {
+            eprintln!("{line}");
+        } else {
+            println!("{line}");
+        }
+    };
+    say(&table::header());
     let mut rows: Vec<Row> = Vec::new();
     for (names, run) in &stages {
         let wanted = |only: &String| names.iter().any(|name| only.starts_with(name));
@@ -174,21 +206,64 @@ fn bench(arguments: &Arguments) -> ExitCode {
             continue;
         }
         for row in run() {
-            println!("{}", table::line(&row, quick));
+            say(&table::line(&row, quick));
             rows.push(row);
         }
     }
     if arguments.json {
-        println!("{:#}", table::json(&rows, serde_json::Value::Null, quick));
+        println!("{:#}", table::json(&rows, machine(), quick));
     }
-    let over = rows
+    let over: Vec<&str> = rows
         .iter()
         .filter(|row| row.verdict(quick) == Verdict::Over)
-        .count();
-    println!("{} rows, {over} over budget", rows.len());
-    if over == 0 {
+        .map(|row| row.id.as_str())
+        .collect();
+    say(&format!(
+        "{} rows, {} over budget: {}",
+        rows.len(),
+        over.len(),
+        over.join(" ")
+    ));
+    if over.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// The rows that one `watch` for each number of containers gives.
+const FLEET: &[&str] = &[
+    "memory",
+    "anonymous",
+    "wakeups",
+    "idle-cpu",
+    "threads",
+    "start",
+    "die",
+    "fleet",
+];
+
+fn fleet(arguments: &Arguments, programs: &Programs) -> Vec<Row> {
+    let (rows, points) = fleet::fleet(programs, arguments.runs, arguments.quick);
+    if let Some(path) = &arguments.chart {
+        std::fs::write(path, chart::draw(&points))
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+    rows
+}
+
+/// What the figures depend on.
+fn machine() -> serde_json::Value {
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    serde_json::json!({
+        "kernel": read("/proc/sys/kernel/osrelease"),
+        "cpus": cpus,
+        "load": read("/proc/loadavg"),
+    })
 }

@@ -465,3 +465,33 @@ fn a_failure_that_repeats_is_said_once() {
         .wait_reload("everything", SOON, |call| call.config.contains("10.2.0.4"));
     watch.stop();
 }
+
+#[test]
+fn a_container_that_flaps_is_held_out_and_others_are_not() {
+    let sandbox = Sandbox::new("flaps");
+    sandbox.docker.add(serving("calm", "10.2.0.2", "web"));
+    sandbox.docker.add(serving("flaps", "10.2.0.3", "web"));
+    let mut watch = sandbox.settled_watch(&["--settle", "1ms", "--settle-max", "10ms"]);
+    for restart in 1..=6 {
+        sandbox
+            .docker
+            .restart("asteroid-flaps", Some(&format!("10.2.1.{restart}")));
+        if restart < 6 {
+            let address = format!("10.2.1.{restart}:80");
+            sandbox.wait_config("the restarted one", SOON, |routes| routes.has(&address));
+        }
+    }
+    watch.wait_log("asteroid-flaps starts again and again", SOON);
+    sandbox.wait_config("the calm one alone", SOON, |routes| {
+        routes.all() == ["10.2.0.2:80"]
+    });
+    sandbox.docker.run(serving("new", "10.2.0.4", "web"));
+    sandbox.wait_config("a new one at once", SOON, |routes| {
+        routes.all() == ["10.2.0.2:80", "10.2.0.4:80"]
+    });
+    // It stays up now.
+    sandbox.wait_config("the one that flapped", SOON, |routes| {
+        routes.has("10.2.1.6:80")
+    });
+    watch.stop();
+}

@@ -1,0 +1,658 @@
+//! The same on a real Docker daemon, and with a real HAProxy on this host.
+//!
+//! Times are from the event's own `timeNano`. Containers carry the label that `scripts/bench` removes by.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::floor::{shell, timed};
+use crate::folder::Folder;
+use crate::once;
+use crate::table::{Row, Unit, median};
+use crate::tool::{Kind, Programs, Tool};
+use crate::yardstick;
+
+/// After this long without a change the next one counts as a lone one.
+const CALM: Duration = Duration::from_millis(2200);
+/// How long anything may take to show.
+const SHOWN: Duration = Duration::from_secs(30);
+/// Docker commands that run at a time.
+const WORKERS: usize = 4;
+/// Containers of a burst, and how long its starts take.
+const BURST: (usize, Duration) = (20, Duration::from_secs(3));
+
+/// The daemon, as this run sees it.
+pub struct Site {
+    host: String,
+    socket: PathBuf,
+    label: String,
+    prefix: String,
+}
+
+impl Site {
+    /// From what `scripts/bench` sets.
+    pub fn from_environment() -> Site {
+        let host = std::env::var("DOCKER_HOST")
+            .unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+        let socket = host
+            .strip_prefix("unix://")
+            .expect("a daemon on a Unix socket")
+            .into();
+        let label = std::env::var("COSMONAUT_BENCH_LABEL")
+            .expect("scripts/bench sets COSMONAUT_BENCH_LABEL");
+        Site {
+            host,
+            socket,
+            label,
+            prefix: format!("bench{}", std::process::id()),
+        }
+    }
+
+    fn docker(&self, arguments: &[&str]) -> String {
+        let output = Command::new("docker")
+            .env("DOCKER_HOST", &self.host)
+            .args(arguments)
+            .output()
+            .expect("docker");
+        assert!(
+            output.status.success(),
+            "docker {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// `create` or `run -d` of a container of a service.
+    fn make(&self, how: &[&str], service: &str, name: &str) -> String {
+        let full = format!("{}-{name}", self.prefix);
+        let (service, host) = (
+            format!("SERVICE_NAME={service}"),
+            format!("PREDICATE={service}.example.com"),
+        );
+        let mut arguments = how.to_vec();
+        arguments.extend([
+            "--label",
+            &self.label,
+            "--name",
+            &full,
+            "-e",
+            &service,
+            "-e",
+            &host,
+            "-e",
+            "PORT=8080",
+        ]);
+        arguments.extend([
+            "cosmonaut-test/busybox",
+            "httpd",
+            "-f",
+            "-p",
+            "8080",
+            "-h",
+            "/etc",
+        ]);
+        self.docker(&arguments)
+    }
+
+    fn remove(&self, names: &[String]) {
+        for names in names.chunks(20) {
+            let mut arguments = vec!["rm", "-f", "-v"];
+            let names: Vec<String> = names
+                .iter()
+                .map(|name| format!("{}-{name}", self.prefix))
+                .collect();
+            arguments.extend(names.iter().map(String::as_str));
+            self.docker(&arguments);
+        }
+    }
+
+    /// Starts that many containers, some at a time.
+    fn run_all(&self, names: &[String]) {
+        std::thread::scope(|scope| {
+            for share in names.chunks(names.len().div_ceil(WORKERS).max(1)) {
+                scope.spawn(move || {
+                    share
+                        .iter()
+                        .for_each(|name| drop(self.make(&["run", "-d"], name, name)))
+                });
+            }
+        });
+    }
+
+    /// Follows the daemon: action, id and time of each start and die.
+    fn events(&self) -> Receiver<(String, String, u128)> {
+        let mut stream = UnixStream::connect(&self.socket).expect("the daemon");
+        let path = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22start%22%2C%22die%22%5D%7D";
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .expect("the daemon");
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let Ok(event) = serde_json::from_str::<serde_json::Value>(&line) else {
+                    continue;
+                };
+                let text =
+                    |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+                if let Some(at) = event["timeNano"].as_u64() {
+                    let _ = sender.send((
+                        text(&event["Action"]),
+                        text(&event["Actor"]["ID"]),
+                        u128::from(at),
+                    ));
+                }
+            }
+        });
+        receiver
+    }
+
+    fn watch(&self, programs: &Programs, extra: &[&str]) -> Tool {
+        let folder = Folder::new("real");
+        let mut command = Command::new(&programs.cosmonaut);
+        command.args([
+            "watch",
+            "--weave",
+            "never",
+            "-H",
+            &self.host,
+            "-k",
+            &self.prefix,
+            "--config",
+        ]);
+        command
+            .arg(folder.join("haproxy.cfg"))
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .args(extra);
+        command.arg("--script").arg(&programs.script);
+        let tool = Tool::start(command, folder);
+        tool.settle();
+        tool
+    }
+}
+
+/// Waits for one container's event; its time.
+fn event_of(events: &Receiver<(String, String, u128)>, action: &str, id: &str) -> u128 {
+    let until = Instant::now() + SHOWN;
+    while let Ok((what, who, at)) =
+        events.recv_timeout(until.saturating_duration_since(Instant::now()))
+    {
+        if what == action && who == id {
+            return at;
+        }
+    }
+    panic!("the daemon tells no {action} of {id}");
+}
+
+fn nanos(time: SystemTime) -> u128 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos()
+}
+
+fn since(event: u128, clock: u128) -> f64 {
+    (clock as f64 - event as f64) / 1e6
+}
+
+pub fn rows(programs: &Programs, runs: usize) -> Vec<Row> {
+    let site = Site::from_environment();
+    let mut rows = Vec::new();
+    let names: Vec<String> = (0..100).map(|n| format!("s{n:03}")).collect();
+    for count in [20, 100] {
+        let from = if count == 20 { 0 } else { 20 };
+        site.run_all(&names[from..count]);
+        rows.extend(sync(&site, programs, count, runs));
+        rows.extend(lone(&site, programs, count, runs));
+        if count == 20 {
+            rows.extend(burst(&site, programs));
+        }
+    }
+    site.remove(&names[20..]);
+    rows.extend(served(&site, programs, runs, false));
+    rows.extend(served(&site, programs, runs, true));
+    site.remove(&names[..20]);
+    rows
+}
+
+/// One pass, beside a list and an inspect of each over one raw connection.
+fn sync(site: &Site, programs: &Programs, count: usize, runs: usize) -> Vec<Row> {
+    let (mut floor, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        floor.extend(timed(1, || {
+            let mut connection = UnixStream::connect(&site.socket).expect("the daemon");
+            for id in yardstick::list(&mut connection).expect("a list") {
+                yardstick::get(&mut connection, &format!("/containers/{id}/json"))
+                    .expect("an inspect");
+            }
+            shell();
+            shell();
+        }));
+        let folder = Folder::new("sync");
+        let mut command = programs.command(Kind::Cosmonaut, "sync", &site.host, &folder);
+        command.args(["-k", &site.prefix]);
+        ours.push(once::run(command).0);
+    }
+    let what = format!("real Docker: sync, {count} containers: wall");
+    let budget = if count == 20 { 15.0 } else { 50.0 };
+    vec![
+        Row::new(&format!("real-sync-{count}"), &what, Unit::Ms, ours)
+            .floor(median(&floor), 2.0)
+            .budget(budget),
+    ]
+}
+
+/// A lone start and a lone die, from the daemon's time of the event to the file.
+fn lone(site: &Site, programs: &Programs, count: usize, runs: usize) -> Vec<Row> {
+    let tool = site.watch(programs, &["--resync", "0"]);
+    let events = site.events();
+    let id = site.make(&["create"], "lone", "lone");
+    let (mut start, mut die, mut inspect) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..runs {
+        for (action, command, samples) in
+            [("start", "start", &mut start), ("die", "kill", &mut die)]
+        {
+            std::thread::sleep(CALM);
+            tool.replaced.count();
+            let watched = std::thread::scope(|scope| {
+                let replaced = scope.spawn(|| tool.replaced.wait(SHOWN));
+                site.docker(&[command, &id]);
+                replaced.join().expect("waited")
+            });
+            let at = event_of(&events, action, &id);
+            samples.push(watched.map_or(f64::INFINITY, |moment| since(at, nanos(moment.clock))));
+            if action == "start" {
+                let path = format!("/containers/{id}/json");
+                let mut connection = UnixStream::connect(&site.socket).expect("the daemon");
+                inspect.extend(timed(1, || drop(yardstick::get(&mut connection, &path))));
+            }
+        }
+    }
+    site.remove(&["lone".to_owned()]);
+    let file = tool.folder.join("floor.cfg");
+    let bytes = tool.config();
+    let write = median(&timed(runs, || {
+        let _ = yardstick::replace(&file, bytes.as_bytes(), &|_| {
+            shell();
+            Ok(())
+        });
+    }));
+    let row = |what: &str, samples, floor: f64| {
+        Row::new(
+            &format!("real-{what}-{count}"),
+            &format!("real Docker: lone {what} to file, {count} containers"),
+            Unit::Ms,
+            samples,
+        )
+        .floor(floor, 4.0)
+        .budget(4.0)
+    };
+    vec![
+        row("start", start, median(&inspect) + write),
+        row("die", die, write),
+    ]
+}
+
+/// 20 starts in 3 s, then 20 kills as fast as it goes.
+fn burst(site: &Site, programs: &Programs) -> Vec<Row> {
+    let tool = site.watch(programs, &["--resync", "0"]);
+    let events = site.events();
+    let names: Vec<String> = (0..BURST.0).map(|n| format!("burst{n:02}")).collect();
+    let ids: Vec<String> = names
+        .iter()
+        .map(|name| site.make(&["create"], name, name))
+        .collect();
+    let mut rows = Vec::new();
+    for (action, command, pace) in [
+        ("start", "start", BURST.1 / 20),
+        ("die", "kill", Duration::ZERO),
+    ] {
+        std::thread::sleep(CALM);
+        tool.replaced.count();
+        let begun = Instant::now();
+        let moments = std::thread::scope(|scope| {
+            let watching = scope.spawn(|| {
+                let mut moments = Vec::new();
+                while let Some(moment) =
+                    tool.replaced
+                        .wait(if moments.is_empty() { SHOWN } else { CALM })
+                {
+                    moments.push(nanos(moment.clock));
+                }
+                moments
+            });
+            for worker in 0..WORKERS {
+                let ids = &ids;
+                scope.spawn(move || {
+                    for (n, id) in ids.iter().enumerate().skip(worker).step_by(WORKERS) {
+                        let at = begun + pace * u32::try_from(n).unwrap_or_default();
+                        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                        site.docker(&[command, id]);
+                    }
+                });
+            }
+            watching.join().expect("watched")
+        });
+        let times: Vec<u128> = ids
+            .iter()
+            .map(|_| {
+                let (_, _, at) = events.recv_timeout(SHOWN).expect("an event of each");
+                at
+            })
+            .collect();
+        let (first, last) = (
+            times.iter().min().copied().unwrap_or(0),
+            times.iter().max().copied().unwrap_or(0),
+        );
+        let right = names
+            .iter()
+            .filter(|name| tool.config().contains(&format!("be_{name}")))
+            .count();
+        let wanted = if action == "start" { BURST.0 } else { 0 };
+        let first = moments
+            .first()
+            .map_or(f64::INFINITY, |at| since(first, *at));
+        let end = moments.last().map_or(f64::INFINITY, |at| since(last, *at));
+        let id = |what: &str| format!("burst-{action}-{what}");
+        let what = |what: &str| format!("real burst of 20, {action}: {what}");
+        rows.extend([
+            Row::new(
+                &id("wrong"),
+                &what("wrong at the end"),
+                Unit::Count,
+                vec![right.abs_diff(wanted) as f64],
+            )
+            .budget(0.0),
+            Row::new(
+                &id("writes"),
+                &what("writes"),
+                Unit::Count,
+                vec![moments.len() as f64],
+            )
+            .budget(6.0),
+            // Our own waits decide these, not the machine.
+            Row::new(&id("first"), &what("first change"), Unit::Ms, vec![first])
+                .floor(10.0, 3.0)
+                .budget(10.0),
+            Row::new(
+                &id("last"),
+                &what("right after the last"),
+                Unit::Ms,
+                vec![end.max(0.0)],
+            )
+            .floor(300.0, 1.5)
+            .budget(300.0),
+        ]);
+    }
+    site.remove(&names);
+    rows
+}
+
+/// A real HAProxy in master mode on this host.
+struct Haproxy {
+    child: Child,
+    port: u16,
+    socket: PathBuf,
+}
+
+impl Drop for Haproxy {
+    fn drop(&mut self) {
+        let _ = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        let _ = self.child.wait();
+    }
+}
+
+fn haproxy() -> &'static str {
+    ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .unwrap_or("haproxy")
+}
+
+impl Haproxy {
+    /// The operator's part of the config: a bind of our own and a socket.
+    fn base(folder: &Path, port: u16) -> String {
+        format!(
+            "global\n    maxconn 1000\n    stats socket {}/haproxy.sock mode 600 level admin expose-fd listeners\n    stats timeout 30s\n\
+             defaults\n    mode http\n    timeout connect 5s\n    timeout client 30s\n    timeout server 30s\n\
+             frontend web\n    bind 127.0.0.1:{port}\n",
+            folder.display()
+        )
+    }
+
+    fn start(folder: &Path, port: u16) -> Haproxy {
+        let log = std::fs::File::create(folder.join("haproxy.log")).expect("a log");
+        let child = Command::new(haproxy())
+            .args(["-W", "-db", "-f"])
+            .arg(folder.join("haproxy.cfg"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("haproxy starts");
+        let haproxy = Haproxy {
+            child,
+            port,
+            socket: folder.join("haproxy.sock"),
+        };
+        let until = Instant::now() + SHOWN;
+        while haproxy.worker().is_none() {
+            assert!(
+                Instant::now() < until,
+                "HAProxy does not answer: {}",
+                std::fs::read_to_string(folder.join("haproxy.log")).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        haproxy
+    }
+
+    /// The pid of the worker that answers.
+    fn worker(&self) -> Option<String> {
+        let mut socket = UnixStream::connect(&self.socket).ok()?;
+        socket.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        socket.write_all(b"show info\n").ok()?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text).ok()?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("Pid: "))
+            .map(str::to_owned)
+    }
+
+    /// A reload until a new worker answers.
+    fn reload(&self) {
+        let before = self.worker();
+        let _ = Command::new("kill")
+            .args(["-USR2", &self.child.id().to_string()])
+            .status();
+        let until = Instant::now() + SHOWN;
+        while self.worker().is_none_or(|now| Some(now) == before) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether a request for this host is served.
+    fn serves(&self, host: &str) -> bool {
+        let ask = || -> std::io::Result<bool> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.write_all(
+                format!("GET /passwd HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+                    .as_bytes(),
+            )?;
+            let mut head = [0; 12];
+            stream.read_exact(&mut head)?;
+            Ok(&head == b"HTTP/1.1 200" || &head == b"HTTP/1.0 200")
+        };
+        ask().unwrap_or(false)
+    }
+}
+
+/// From a start to the first request that is served: a new service is a reload, one more instance of a service
+/// is a matter of the runtime socket if there is one.
+fn served(site: &Site, programs: &Programs, runs: usize, by_socket: bool) -> Vec<Row> {
+    let folder = Folder::new("served");
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|any| any.local_addr())
+        .map(|address| address.port())
+        .expect("a port");
+    let base = folder.join("base.cfg");
+    std::fs::write(&base, Haproxy::base(&folder.0, port)).expect("a base");
+    let socket = folder.join("haproxy.sock").display().to_string();
+    let base = base.display().to_string();
+    let mut extra = vec!["--base", &base, "--resync", "0"];
+    extra.extend(["--haproxy-socket", &socket]);
+    let mut first = programs.command(Kind::Cosmonaut, "sync", &site.host, &folder);
+    first.args(["-k", &site.prefix, "--base", &base]);
+    once::run(first);
+    let haproxy = Haproxy::start(&folder.0, port);
+    let config = folder.join("haproxy.cfg");
+    let check = timed(runs, || {
+        let status = Command::new(self::haproxy())
+            .arg("-c")
+            .arg("-f")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "haproxy -c refuses the config"
+        );
+    });
+    let reload = timed(runs, || haproxy.reload());
+    // An id of its own makes each start one of a server that HAProxy does not know.
+    let tool = {
+        let mut command = Command::new(&programs.cosmonaut);
+        command
+            .args([
+                "watch",
+                "--weave",
+                "never",
+                "-H",
+                &site.host,
+                "-k",
+                &site.prefix,
+                "--config",
+            ])
+            .arg(&config);
+        command
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .args(&extra);
+        Watch::start(command, &folder)
+    };
+    let events = site.events();
+    let mut samples = Vec::new();
+    for run in 0..runs {
+        std::thread::sleep(CALM);
+        // With the socket: one more instance of a service that is there, which takes requests in its turn.
+        let name = format!("served{run:02}");
+        let service = if by_socket { "s000" } else { &name };
+        let id = site.make(&["create"], service, &name);
+        let ready = |short: &str| {
+            if by_socket {
+                haproxy.has_server(short)
+            } else {
+                haproxy.serves(&format!("{name}.example.com"))
+            }
+        };
+        let shown = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let until = Instant::now() + SHOWN;
+                while Instant::now() < until {
+                    if ready(&id[..12]) {
+                        return Some(nanos(SystemTime::now()));
+                    }
+                    std::thread::sleep(Duration::from_micros(500));
+                }
+                None
+            });
+            site.docker(&["start", &id]);
+            asking.join().expect("asked")
+        });
+        let at = event_of(&events, "start", &id);
+        samples.push(shown.map_or(f64::INFINITY, |shown| since(at, shown)));
+        site.remove(&[name]);
+    }
+    if samples.iter().any(|sample| sample.is_infinite()) {
+        eprintln!("the watch of `served` says: {}", tool.log());
+    }
+    let (check, reload) = (median(&check), median(&reload));
+    let (id, what, floor) = if by_socket {
+        (
+            "served-socket",
+            "start to a server that is up, runtime socket, check",
+            check,
+        )
+    } else {
+        (
+            "served",
+            "start to first request served, check and verified reload",
+            check + reload,
+        )
+    };
+    vec![
+        Row::new(id, what, Unit::Ms, samples)
+            .floor(floor, 2.0)
+            .budget(floor + 10.0),
+    ]
+}
+
+impl Haproxy {
+    /// Whether this server of any backend is up.
+    fn has_server(&self, name: &str) -> bool {
+        let ask = || -> std::io::Result<String> {
+            let mut socket = UnixStream::connect(&self.socket)?;
+            socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+            socket.write_all(b"show stat -1 4 -1\n")?;
+            let mut text = String::new();
+            socket.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text = ask().unwrap_or_default();
+        text.lines().any(|line| {
+            line.split(',')
+                .nth(1)
+                .is_some_and(|server| server.contains(name))
+                && line.contains(",UP")
+        })
+    }
+}
+
+/// A watch on a folder that others use, too.
+struct Watch(Child, PathBuf);
+
+impl Watch {
+    fn start(mut command: Command, folder: &Folder) -> Watch {
+        let log = folder.join("watch.log");
+        let file = std::fs::File::create(&log).expect("a log");
+        let child = command
+            .env("COSMONAUT_LOG", "debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .expect("it starts");
+        let watch = Watch(child, log);
+        std::thread::sleep(CALM);
+        watch
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.1).unwrap_or_default()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
