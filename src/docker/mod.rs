@@ -31,7 +31,7 @@ use container::{Inspected, Row};
 use refusal::Ask;
 pub use stream::EventStream;
 use version::Version;
-use wire::{Fault, Partial, Piece, Wire};
+use wire::{Fault, Partial, Piece, Sink, Wire};
 
 /// How long the daemon may take for each thing.
 #[derive(Debug, Clone, Copy)]
@@ -392,7 +392,7 @@ impl Docker {
         path: &str,
         limit: Duration,
         body_bytes_max: usize,
-        mut each: Option<&mut dyn FnMut(&[u8])>,
+        mut each: Option<Sink>,
     ) -> Result<(Head, Vec<u8>)> {
         let version = self.version()?;
         let first = format!("/v{version}{path}");
@@ -419,7 +419,7 @@ impl Docker {
         path: &str,
         limit: Duration,
         body_bytes_max: usize,
-        each: Option<&mut dyn FnMut(&[u8])>,
+        each: Option<Sink>,
     ) -> Result<(Head, Vec<u8>)> {
         let limit = if self.answered {
             limit
@@ -439,7 +439,7 @@ impl Docker {
         path: &str,
         limit: Duration,
         body_bytes_max: usize,
-        mut each: Option<&mut dyn FnMut(&[u8])>,
+        mut each: Option<Sink>,
     ) -> Result<Got> {
         loop {
             let kept = self
@@ -520,7 +520,7 @@ fn inspect_path(id: &str) -> String {
 }
 
 /// The same sink, for one more try.
-fn reborrowed<'a>(each: &'a mut Option<&mut dyn FnMut(&[u8])>) -> Option<&'a mut dyn FnMut(&[u8])> {
+fn reborrowed<'a>(each: &'a mut Option<Sink>) -> Option<Sink<'a>> {
     match each {
         Some(each) => Some(&mut **each),
         None => None,

@@ -69,6 +69,9 @@ pub(super) enum Piece {
     End,
 }
 
+/// Takes a body piece by piece.
+pub(super) type Sink<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// As much of an answer as has come.
 #[derive(Debug, Default)]
 pub(super) struct Partial {
@@ -175,7 +178,7 @@ impl Wire {
         &mut self,
         partial: &mut Partial,
         body_bytes_max: usize,
-        mut each: Option<&mut dyn FnMut(&[u8])>,
+        mut each: Option<Sink>,
     ) -> Result<Head, Fault> {
         loop {
             match self.next_piece()? {
