@@ -582,7 +582,9 @@ fn a_daemon_that_is_back_is_found_at_once_and_told_once() {
     let back = Instant::now();
     sandbox.wait_config("both", SOON, |routes| routes.all().len() == 2);
     assert!(back.elapsed() < FOUND_AGAIN, "it took {:?}", back.elapsed());
-    assert_eq!(said(&watch, "following"), 2, "{}", watch.stderr());
+    wait_for("one line that it is back", SOON, || {
+        (said(&watch, "following") == 2).then_some(())
+    });
     let refused: Vec<String> = sandbox
         .docker
         .requests()
