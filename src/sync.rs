@@ -13,8 +13,8 @@ use crate::address::weave::{self, Elsewhere, View};
 use crate::address::{self, Context};
 use crate::config;
 use crate::description::{self, Reading, Said as Setting};
-use crate::docker::Docker;
 use crate::docker::container::{Container, Inspected, Row};
+use crate::docker::{Answer, Docker};
 use crate::error::{Error, Kind, Result};
 use crate::flapping::Flapping;
 use crate::guard::Guard;
@@ -32,6 +32,21 @@ use crate::transport;
 
 /// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
 const PASS_LOCK_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a pass waits for inspects that are not answered at once, all of them together; half a millisecond
+/// is usual. What is late then is looked for in later passes.
+struct Patience;
+
+impl Patience {
+    /// When nothing is known yet: a container that is left out now is one that HAProxy loses.
+    const AT_FIRST: Duration = Duration::from_secs(5);
+    /// When everything is looked at and what is known stands.
+    const LOOK: Duration = Duration::from_secs(1);
+    /// When an event is acted on: somebody else's death may wait behind it.
+    const EVENT: Duration = Duration::from_millis(250);
+    /// For each that is asked when the above is used up, or that was late before.
+    const LEAST: Duration = Duration::from_millis(50);
+}
+
 /// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
 const LENDERS_DEEP_MAX: u32 = 3;
 
@@ -419,7 +434,9 @@ impl Syncer {
         self.selection = self.select(&|id| self.ready.held(id));
         self.selection
             .leave_out(|service| self.registry.can_route(service));
-        self.selection.payload(&self.table, &self.elsewhere())
+        let mut others = self.elsewhere();
+        others.extend(self.unseen());
+        self.selection.payload(&self.table, &others)
     }
 
     fn answers(&self) -> Answers {
@@ -484,13 +501,19 @@ impl Syncer {
         self.look(&News::default())?;
         let mut found = 0;
         for id in missing {
-            let container = self.docker.container(id)?;
-            found += usize::from(container.is_some());
-            let id = container
-                .as_ref()
-                .map_or(id, |container| &container.container.id)
-                .clone();
-            self.inventory.inspected(&id, container, None);
+            match self.docker.container_soon(id, Patience::LOOK)? {
+                Answer::Found(container) => {
+                    found += 1;
+                    let id = container.container.id.clone();
+                    self.inventory.inspected(&id, Some(*container), None);
+                }
+                Answer::Gone => self.inventory.inspected(id, None, None),
+                // One that hangs is there, and keeps nobody else from being served.
+                Answer::Late => {
+                    found += 1;
+                    self.inventory.inspect_late(id, Instant::now());
+                }
+            }
         }
         log::warn!(
             "{found} of the {} are still there; the second look counts",
@@ -518,6 +541,8 @@ impl Syncer {
                 self.inventory.signalled(id, signal, now);
             }
             if change.look || (change.network && self.inventory.concerns(id)) {
+                // An answer that is still on its way may be older than this event.
+                self.docker.forget(id);
                 inspect.insert(id.clone(), None);
             }
         }
@@ -525,32 +550,89 @@ impl Syncer {
         if self.list_again.is_some_and(|at| at <= now) {
             self.owed = self.owed.max(Look::List);
         }
-        if self.owed != Look::Changes {
+        let look = self.owed;
+        let mut patience = match look {
+            Look::Changes => Patience::EVENT,
+            _ if self.inventory.is_empty() => Patience::AT_FIRST,
+            _ => Patience::LOOK,
+        };
+        if look != Look::Changes {
             let rows = self
                 .docker
                 .containers()
                 .inspect_err(|_| self.owe(&inspect, now))?;
-            inspect.extend(self.inventory.listed(rows, now, self.owed == Look::Afresh));
+            for (id, digest) in self.inventory.listed(rows, now, look == Look::Afresh) {
+                self.docker.forget(&id);
+                inspect.insert(id, digest);
+            }
             self.list_again = self.inventory.list_again(now);
-            self.owed = Look::Changes;
         }
-        self.inspect(inspect);
+        self.inspect(inspect, &mut patience)?;
         for _ in 0..LENDERS_DEEP_MAX {
             let lenders = self.inventory.lenders_wanted();
             if lenders.is_empty() {
                 break;
             }
-            self.inspect(lenders.into_iter().map(|id| (id, None)).collect());
+            let lenders = lenders.into_iter().map(|id| (id, None)).collect();
+            self.inspect(lenders, &mut patience)?;
         }
+        for (id, change) in &news.changes {
+            if change.probed {
+                self.inventory.probed(id, now);
+            }
+        }
+        self.owed = Look::Changes;
         Ok(())
     }
 
-    fn inspect(&mut self, ids: BTreeMap<String, Option<u64>>) {
-        for (id, digest) in ids {
-            match self.docker.container(&id) {
-                Ok(found) => {
-                    self.inventory.inspected(&id, found, digest);
+    /// Inspects these containers, those that were late before last; one that does not answer holds up the
+    /// others for what is left of `patience`, once.
+    fn inspect(
+        &mut self,
+        ids: BTreeMap<String, Option<u64>>,
+        patience: &mut Duration,
+    ) -> Result<()> {
+        let (slow, mut ids): (Vec<_>, Vec<_>) = ids
+            .into_iter()
+            .partition(|(id, _)| self.inventory.was_late(id));
+        let quick = ids.len();
+        ids.extend(slow);
+        let mut ids = ids.into_iter().enumerate();
+        while let Some((at, (id, digest))) = ids.next() {
+            let asked = Instant::now();
+            let left = if at < quick {
+                (*patience).max(Patience::LEAST)
+            } else {
+                Patience::LEAST
+            };
+            match self.docker.container_soon(&id, left) {
+                Ok(Answer::Found(found)) => {
+                    self.inventory.inspected(&id, Some(*found), digest);
                     self.count_starts(&id);
+                }
+                Ok(Answer::Gone) => self.inventory.inspected(&id, None, digest),
+                Ok(Answer::Late) => {
+                    let now = Instant::now();
+                    *patience = patience.saturating_sub(now - asked);
+                    if self.inventory.inspect_late(&id, now) {
+                        log::warn!(
+                            "Docker does not answer an inspect of container {} yet; what was known of it stands, the others go on",
+                            service::short(&id)
+                        );
+                    }
+                }
+                // The daemon is gone, and not that container: the whole look is owed, and nothing is known
+                // of those that were not asked yet.
+                Err(error) if error.is(Kind::Unreachable) => {
+                    let now = Instant::now();
+                    self.inventory.inspect_failed(&id, now);
+                    self.owe(&ids.map(|(_, one)| one).collect(), now);
+                    return if self.owed == Look::Changes {
+                        log::debug!("{error}; what was known stands");
+                        Ok(())
+                    } else {
+                        Err(error)
+                    };
                 }
                 Err(error) => {
                     let now = Instant::now();
@@ -559,6 +641,7 @@ impl Syncer {
                 }
             }
         }
+        Ok(())
     }
 
     /// Holds out a container that starts again and again.
@@ -674,6 +757,29 @@ impl Syncer {
             ip: other.ip.to_string(),
         };
         others.into_iter().map(running).collect()
+    }
+}
+
+impl Syncer {
+    /// What HAProxy has of containers that this life of ours could not inspect yet: an inspect that fails
+    /// takes nobody away, in the first pass no more than later.
+    fn unseen(&self) -> Vec<Running> {
+        let unseen: BTreeSet<&str> = self.inventory.unseen().map(service::short).collect();
+        if unseen.is_empty() {
+            return Vec::new();
+        }
+        let routed = self.haproxy.routed().into_iter();
+        let known = routed.filter(|(_, id, _)| unseen.contains(service::short(id)));
+        known
+            .map(|(backend, id, ip)| Running {
+                service_name: backend
+                    .strip_prefix(config::BACKEND_PREFIX)
+                    .unwrap_or(&backend)
+                    .to_owned(),
+                id,
+                ip: ip.to_string(),
+            })
+            .collect()
     }
 }
 

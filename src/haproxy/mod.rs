@@ -26,6 +26,7 @@ pub mod socket;
 use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -183,6 +184,31 @@ impl Haproxy {
             .filter(|backend| ours.contains(backend.name()))
             .flat_map(|backend| backend.servers())
             .map(|server| server.name.to_owned())
+            .collect()
+    }
+
+    /// Backend, name and IP of each of these servers.
+    pub fn routed(&self) -> Vec<(String, String, IpAddr)> {
+        let Some((text, _)) = self.memory.last_good() else {
+            return Vec::new();
+        };
+        let config = Config::parse(&text);
+        let ours = runtime::backends_of_services(&config);
+        let backends = config
+            .backends()
+            .filter(|backend| ours.contains(backend.name()));
+        backends
+            .flat_map(|backend| {
+                backend.servers().filter_map(move |server| {
+                    let (ip, _) = server.address.rsplit_once(':')?;
+                    let ip = ip.trim_start_matches('[').trim_end_matches(']');
+                    Some((
+                        backend.name().to_owned(),
+                        server.name.to_owned(),
+                        ip.parse().ok()?,
+                    ))
+                })
+            })
             .collect()
     }
 

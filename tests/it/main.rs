@@ -4,6 +4,7 @@
 mod cli;
 mod command_line;
 mod cosmos;
+mod docker_real;
 mod doctor;
 mod haproxy;
 mod hostile;
