@@ -359,6 +359,15 @@ impl Haproxy {
             Ok(live) => live,
             Err(error) => return Err(self.roll_back(&path, before, accepted, error)),
         };
+        // Against what HAProxy took last, which is the file as it was unless a pass before got stuck half way.
+        let was_taken = |text: &&str| {
+            let taken = taken.as_ref();
+            taken.is_some_and(|taken| carries(text, &taken.fingerprint))
+        };
+        let changes = match before.as_deref().filter(was_taken) {
+            Some(before) => changes::in_words(Some(before), &installed),
+            None => changes::in_words(last_good.as_deref(), &installed),
+        };
         self.is_live(by);
         let taken = Taken {
             fingerprint,
@@ -373,7 +382,6 @@ impl Haproxy {
             confirmed,
             by,
         };
-        let changes = changes::in_words(last_good.as_deref(), &installed);
         Ok(Outcome::Applied { how, changes })
     }
 
