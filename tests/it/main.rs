@@ -7,6 +7,7 @@ mod cosmos;
 mod docker_real;
 mod doctor;
 mod haproxy;
+mod hostile;
 mod layout;
 mod lossless;
 mod notify;
