@@ -125,9 +125,9 @@ ready() {
 # A text that changes each time that the master $1 loads its file: the counters in its environment.
 generation() { cksum <"/proc/$1/environ" 2>/dev/null; }
 
-# Sets files (one a line), mode (W, Ws or nothing), master_socket and pidfile from the command line of process $1.
+# Sets files (one a line), mode (W, Ws or nothing), master_socket, pidfile and checks from the command line of process $1.
 read_arguments() {
-    files='' mode='' master_socket='' pidfile='' last=''
+    files='' mode='' master_socket='' pidfile='' checks='' last=''
     arguments=$(tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null)
     while IFS= read -r argument; do
         case $last in
@@ -139,6 +139,7 @@ read_arguments() {
         case $argument in
         -W) mode=W ;;
         -Ws) mode=Ws ;;
+        -c) checks=yes ;;
         esac
         last=$argument
     done <<END
@@ -194,6 +195,7 @@ find_haproxy() {
         name_of "$parent"
         case $command in haproxy*) continue ;; esac # a worker
         read_arguments "$pid"
+        [ -z "$checks" ] || continue # somebody else's check
         if in_container "$pid"; then
             if reads_file "$pid" "/proc/$pid/root" "$1"; then inner_pid=$pid; fi
         elif reads_file "$pid" '' "$1"; then
@@ -930,15 +932,14 @@ reload() {
         reload_master "$inner_pid" "HAProxy in a container (process $inner_pid)"
         return
     fi
-    if [ -n "$stranger" ]; then
-        say "HAProxy runs here (process $stranger), but it reads ${stranger_files%%"$newline"*} and not $1: name its file with --config, or start it with -f $1"
-        return 1
-    fi
     if [ -n "$inner_pid" ]; then
         say "HAProxy runs in a container that is not named $container and reads $1: name it with --haproxy-container"
         return 1
     fi
-    say "HAProxy is not running: no container named $container${docker:+ (asked $docker)}, no process; it takes $1 when it starts"
+    say "HAProxy is not running: no container named $container${docker:+ (asked $docker)}, no process that reads $1; it takes it when it starts"
+    if [ -n "$stranger" ]; then
+        say "a HAProxy runs here (process $stranger), but it reads ${stranger_files%%"$newline"*}: is that the file to name with --config?"
+    fi
     return 4
 }
 

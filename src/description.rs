@@ -112,6 +112,49 @@ struct Given<'a> {
     value: &'a str,
 }
 
+/// One setting as a container says it, valid or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The variable that stands for the setting, `SERVICE_NAME` and so on, or the label that leaves out.
+    pub setting: &'static str,
+    /// The variable or label that was given.
+    pub by: String,
+    /// Whether it is a label.
+    pub label: bool,
+    /// Its value as given; it may hold anything.
+    pub value: String,
+    /// Another value that it beats: a variable's beside a label.
+    pub beats: Option<String>,
+}
+
+/// What a container says of itself, setting by setting, with the variable or label that it says it by.
+pub fn said(env: &[(String, String)], labels: &[(String, String)]) -> Vec<Said> {
+    let settings = SETTINGS.iter().filter_map(|(setting, variable, label)| {
+        let given = given(*setting, env, labels)?;
+        let is_label = given.name == *label;
+        let beaten = env
+            .iter()
+            .rev()
+            .find(|(key, _)| is_label && key == variable);
+        Some(Said {
+            setting: variable,
+            by: given.name.to_owned(),
+            label: is_label,
+            value: given.value.to_owned(),
+            beats: beaten.map(|(_, value)| value.clone()),
+        })
+    });
+    let enable = labels.iter().rev().find(|(key, _)| key == ENABLE_LABEL);
+    let enable = enable.map(|(key, value)| Said {
+        setting: ENABLE_LABEL,
+        by: key.clone(),
+        label: true,
+        value: value.clone(),
+        beats: None,
+    });
+    settings.chain(enable).collect()
+}
+
 /// Reads a container's environment (`KEY=value` already split, in Docker's order) and labels.
 ///
 /// Labels override variables, the last duplicate of a variable wins, as inside the container.
@@ -414,7 +457,7 @@ fn percent_encoded(text: &str) -> bool {
 }
 
 /// A value as a message may repeat it: quoted, control characters escaped, cut.
-fn shown(value: &str) -> String {
+pub fn shown(value: &str) -> String {
     let cut: String = value.chars().take(SHOWN_CHARS_MAX).collect();
     let dots = if cut.len() < value.len() { "..." } else { "" };
     format!("{cut:?}{dots}")

@@ -3,7 +3,7 @@
 //! The event reader must never wait (Docker drops events of a slow reader, silently), and the main loop
 //! may be busy for half a minute with Cosmos or the script. A channel would have to be unbounded or lose
 //! something; what counts is the state of each container, not the number of its events. So events are
-//! merged here, one small record for each container, at most [`CHANGES_MAX`] of them; past that the
+//! merged here, one small record for each container, at most `CHANGES_MAX` of them; past that the
 //! records are dropped and everything is looked at.
 
 use std::collections::HashMap;
@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::docker::events::{Event, What};
 use crate::overlay::Asked;
+use crate::report::book::Link;
+use crate::report::moment;
 use crate::schedule::Waiting;
+use crate::timestamp::Timestamp;
 use crate::transport::Hangup;
 
 /// Most containers whose changes are kept one by one.
@@ -69,18 +72,20 @@ pub struct News {
     pub changes: HashMap<String, Change>,
     /// A new event stream stands: the API version that its daemon speaks, and the handle to end it.
     pub connected: Option<Connected>,
-    /// The event stream ended.
-    pub lost: bool,
     /// Look at everything: too much was missed, or the operator asked (SIGHUP).
     pub look: bool,
     /// The operator asked for a look (SIGHUP).
     pub asked: bool,
+    /// The operator wants what a rollback holds to end (SIGHUP).
+    pub resume: bool,
     /// Weave's router knows more addresses.
     pub addresses: bool,
     /// How many events were merged, and the first one's kind and container, for the log.
     pub events: u64,
-    /// The first event, in words.
+    /// The first event, in words; one of a network only while there is no other.
     pub first: Option<String>,
+    /// The first one was of a network.
+    pub first_is_weak: bool,
 }
 
 /// A new event stream.
@@ -96,6 +101,7 @@ struct State {
     news: News,
     waiting: Option<Waiting>,
     asked: Option<Asked>,
+    link: Option<(Link, Timestamp)>,
     stop: bool,
 }
 
@@ -110,8 +116,11 @@ impl Inbox {
     pub fn event(&self, event: Event) {
         self.put(|news| {
             news.events += 1;
-            if news.first.is_none() {
+            // A container's network comes before its start; the start says more.
+            let weak = event.what == What::Network;
+            if news.first.is_none() || (news.first_is_weak && !weak) {
                 news.first = Some(cause(&event));
+                news.first_is_weak = weak;
             }
             if event.what == What::Missed {
                 news.look = true;
@@ -130,18 +139,28 @@ impl Inbox {
 
     /// Says that a new event stream stands; everything must be looked at.
     pub fn connected(&self, connected: Connected) {
+        self.link(Link::Up(connected.api.clone()));
         self.put(|news| {
             news.look = true;
-            news.lost = false;
             news.connected = Some(connected);
         });
     }
 
+    /// Says how it stands with the event stream, for those who report it.
+    pub fn link(&self, link: Link) {
+        self.lock().link = Some((link, moment::now()));
+        self.shared.1.notify_all();
+    }
+
+    /// Takes out how it stands with the event stream, and since when, if that has changed.
+    pub fn take_link(&self) -> Option<(Link, Timestamp)> {
+        self.lock().link.take()
+    }
+
     /// Says that the event stream ended. What is known stands until the daemon answers again.
-    pub fn lost(&self) {
-        let mut state = self.lock();
-        state.news.lost = true;
-        state.news.connected = None;
+    pub fn lost(&self, why: &str) {
+        self.lock().news.connected = None;
+        self.link(Link::Down(why.to_owned()));
     }
 
     /// Asks for a look at everything (SIGHUP).
@@ -149,6 +168,7 @@ impl Inbox {
         self.put(|news| {
             news.look = true;
             news.asked = true;
+            news.resume = true;
         });
     }
 
@@ -199,7 +219,7 @@ impl Inbox {
     /// Waits for the first news, an answer or the stop, at most until `until`.
     pub fn wait(&self, until: Option<Instant>) {
         self.wait_while(until, |state| {
-            state.waiting.is_none() && state.asked.is_none()
+            state.waiting.is_none() && state.asked.is_none() && state.link.is_none()
         });
     }
 

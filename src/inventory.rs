@@ -143,6 +143,7 @@ impl Inventory {
             container,
             env,
             labels,
+            ..
         }) = found
         else {
             self.known.remove(id);

@@ -13,8 +13,11 @@
 //! {"time":"2026-11-22T14:30:00.123Z","level":"info","target":"haproxy","message":"applied haproxy.cfg"}
 //! ```
 //!
+//! In JSON a record's own fields (`report::record` names those of a pass) follow the message.
+//!
 //! `<6>` is the priority of sd-daemon(3), which the journal takes off: `journalctl -p warning` works.
 
+use log::kv::{Key, Source, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simplelog::{Config, ConfigBuilder, WriteLogger};
 use std::ffi::OsStr;
@@ -30,7 +33,7 @@ const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 pub enum Format {
     /// Lines for people.
     Text,
-    /// One JSON object a line: time, level, target, message, all of them strings.
+    /// One JSON object a line: time, level, target, message, all of them strings; then the record's own fields.
     Json,
 }
 
@@ -132,7 +135,7 @@ impl<W: Write + Send + 'static> Log for Logger<W> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or(Duration::ZERO);
         let line = match self.shape {
-            Shape::Json => json(now, record.level(), module, &message),
+            Shape::Json => json(now, record.level(), module, &message, &record.key_values()),
             Shape::Text => {
                 let line = text(record.level(), module, &message, "");
                 format!("{}Z {line}", seconds(now))
@@ -203,7 +206,7 @@ fn text(level: Level, module: &str, message: &str, prefix: &str) -> String {
     line
 }
 
-fn json(now: Duration, level: Level, module: &str, message: &str) -> String {
+fn json(now: Duration, level: Level, module: &str, message: &str, fields: &dyn Source) -> String {
     let mut line = format!(
         "{{\"time\":\"{}.{:03}Z\",\"level\":\"{}\",\"target\":",
         seconds(now),
@@ -213,8 +216,33 @@ fn json(now: Duration, level: Level, module: &str, message: &str) -> String {
     push_string(&mut line, module);
     line.push_str(",\"message\":");
     push_string(&mut line, message);
+    // A field that cannot be told is left out; the message holds it in words.
+    let _ = fields.visit(&mut Fields(&mut line));
     line.push('}');
     line
+}
+
+/// Adds what a record says in fields of its own: numbers and truth values as such, all else as strings.
+struct Fields<'l>(&'l mut String);
+
+impl<'kvs> VisitSource<'kvs> for Fields<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        self.0.push(',');
+        push_string(self.0, key.as_str());
+        self.0.push(':');
+        if let Some(whole) = value.to_u64() {
+            let _ = write!(self.0, "{whole}");
+        } else if let Some(number) = value.to_f64().filter(|number| number.is_finite()) {
+            let _ = write!(self.0, "{number}");
+        } else if let Some(truth) = value.to_bool() {
+            let _ = write!(self.0, "{truth}");
+        } else {
+            let mut text = value.to_string();
+            cut(&mut text);
+            push_string(self.0, &text);
+        }
+        Ok(())
+    }
 }
 
 /// Adds a JSON string; control characters of every kind are escaped, for those who `cat` it.

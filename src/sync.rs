@@ -12,22 +12,29 @@ use std::time::{Duration, Instant};
 use crate::address::weave::{self, Elsewhere, View};
 use crate::address::{self, Context};
 use crate::config;
-use crate::description::Reading;
+use crate::description::{self, Reading, Said as Setting};
 use crate::docker::Docker;
-use crate::docker::container::Container;
+use crate::docker::container::{Container, Inspected, Row};
 use crate::error::{Error, Kind, Result};
-use crate::haproxy::{self, Applied, Haproxy};
+use crate::flapping::Flapping;
+use crate::guard::Guard;
+use crate::haproxy::{self, Haproxy};
 use crate::inbox::News;
 use crate::inventory::{Interest, Inventory};
 use crate::lock;
 use crate::overlay::Overlay;
-use crate::registry::{self, Registry, Running, Standing};
+use crate::registry::{self, Payload, Registry, Running, Standing};
+use crate::report::history::{self, Entry, History, Hold};
+use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::service::{self, Finding, Monitored, Selection};
 
 /// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
 const PASS_LOCK_PATIENCE: Duration = Duration::from_secs(120);
 /// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
 const LENDERS_DEEP_MAX: u32 = 3;
+
+/// Pause before a second look at what has vanished: a daemon that starts may know a part of its containers.
+const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// How much of Docker a pass looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,28 +72,17 @@ pub struct Parts {
     pub state_dir: PathBuf,
 }
 
-/// What a pass came to.
-#[derive(Debug)]
-pub enum Outcome {
-    /// HAProxy ran the right config before.
-    Unchanged,
-    /// HAProxy took a new one.
-    Applied(Report),
-    /// The config is in its place, but HAProxy is not running, with the script's words; it is still owed.
-    NotRunning(String),
-}
-
-/// What a pass that changed something has to tell.
-#[derive(Debug)]
-pub struct Report {
-    /// What changed, in words.
-    pub changes: String,
-    /// Time spent looking at Docker.
-    pub look: Duration,
-    /// Time spent asking the registry.
-    pub ask: Duration,
-    /// How HAProxy took it.
-    pub applied: Applied,
+/// What a look at everything found besides the selection, for `explain`.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Every running container.
+    pub running: Vec<Row>,
+    /// What the containers that were inspected say of themselves, by id.
+    pub settings: BTreeMap<String, Vec<Setting>>,
+    /// TCP ports that the containers expose, by id.
+    pub exposed: BTreeMap<String, Vec<u16>>,
+    /// Containers that could not be inspected, by id, and why.
+    pub unread: BTreeMap<String, String>,
 }
 
 /// Passes, and what is known between them.
@@ -105,7 +101,12 @@ pub struct Syncer {
     owed: Look,
     list_again: Option<Instant>,
     selection: Selection,
+    guard: Guard,
+    flapping: Flapping,
     said: Said,
+    history: History,
+    hold_said: bool,
+    record: Record,
 }
 
 impl Syncer {
@@ -121,11 +122,16 @@ impl Syncer {
             registry: parts.registry,
             table: parts.table,
             haproxy: parts.haproxy,
+            history: History::new(&parts.state_dir),
             state_dir: parts.state_dir,
             owed: Look::Afresh,
             list_again: None,
             selection: Selection::default(),
+            guard: Guard::default(),
+            flapping: Flapping::default(),
             said: Said::default(),
+            hold_said: false,
+            record: Record::begin("nothing"),
         }
     }
 
@@ -144,12 +150,27 @@ impl Syncer {
         self.selection = Selection::default();
     }
 
+    /// What the last pass came to.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Fingerprint of the config that HAProxy last took.
+    pub fn taken(&self) -> Option<String> {
+        self.haproxy.taken()
+    }
+
     /// When something must be looked at again without any news.
     pub fn next_due(&self) -> Option<Instant> {
-        self.inventory
-            .next_due()
-            .into_iter()
+        let looks = self.inventory.next_due().into_iter();
+        let looks = looks
             .chain(self.list_again)
+            .chain(self.flapping.next_due(Instant::now()));
+        if self.record.ended == Ended::Held {
+            // Nothing is asked or applied while a rollback holds, so what is due there stays due.
+            return looks.min();
+        }
+        looks
             .chain(self.haproxy.next_due())
             .chain(self.registry_due())
             .min()
@@ -173,33 +194,51 @@ impl Syncer {
         self.owed != Look::Changes
     }
 
-    /// One pass.
+    /// One pass, made for this cause. [`Syncer::record`] tells all about it.
     ///
     /// # Errors
     /// When Docker, the registry or HAProxy fails. The running config stands then.
-    pub fn pass(&mut self, news: &News, look: Look) -> Result<Outcome> {
-        let _lock =
-            lock::take(&self.state_dir, lock::PASS, PASS_LOCK_PATIENCE).map_err(|error| {
-                if error.is(Kind::Denied) {
-                    error.hint(
-                        "it is in the middle of a pass that does not end; see what it waits for",
-                    )
-                } else {
-                    error
-                }
-            })?;
+    pub fn pass(&mut self, news: &News, look: Look, cause: &str) -> Result<Ended> {
+        let mut record = Record::begin(cause);
+        let ended = self.steps(news, look, &mut record);
+        let refused = self.haproxy.held().all().iter();
+        record.refused = refused
+            .map(|(service, held)| (service.clone(), held.words.clone()))
+            .collect();
+        record.end(ended.as_ref().copied());
+        self.record = record;
+        ended
+    }
+
+    fn steps(&mut self, news: &News, look: Look, record: &mut Record) -> Result<Ended> {
+        let _lock = self.lock()?;
         let started = Instant::now();
+        record.stage = Stage::Look;
         self.haproxy.tend(started);
         self.owed = self.owed.max(look);
         self.look(news)?;
         self.want_addresses(look, started);
-        let looked = Instant::now();
-
-        self.selection = self.select();
-        self.selection
-            .leave_out(|service| self.registry.can_route(service));
+        let mut payload = self.payload();
+        if self.held(news.resume)? {
+            self.said.say(&self.selection);
+            record.look = Some(started.elapsed());
+            record.counts = Some(self.counts());
+            return Ok(Ended::Held);
+        }
+        if self.guard.is_new() {
+            self.guard
+                .has(self.haproxy.servers().iter().map(String::as_str));
+        }
+        if let Some(missing) = self.guard.objection(&payload, &self.selection) {
+            self.look_twice(&missing)?;
+            payload = self.payload();
+        }
         self.said.say(&self.selection);
-        let payload = self.selection.payload(&self.table, &self.elsewhere());
+        record.look = Some(started.elapsed());
+        record.counts = Some(self.counts());
+
+        record.stage = Stage::Ask;
+        let looked = Instant::now();
         let request = request_digest(&payload);
         // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
         let asked_for = news.asked
@@ -207,25 +246,213 @@ impl Syncer {
             || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
-            return Ok(Outcome::Unchanged);
+            self.guard.applied(&payload, &self.selection);
+            record.answers = Some(self.answers());
+            return Ok(Ended::Unchanged);
         }
         let text = self.registry.config(&payload)?;
-        let answered = Instant::now();
-
-        match self.haproxy.apply(&text, &request)? {
-            haproxy::Outcome::Unchanged => Ok(Outcome::Unchanged),
-            haproxy::Outcome::Applied { how, changes } => Ok(Outcome::Applied(Report {
-                changes,
-                look: looked - started,
-                ask: answered - looked,
-                applied: how,
-            })),
-            haproxy::Outcome::NotRunning(words) => Ok(Outcome::NotRunning(words)),
-            haproxy::Outcome::Refused(words) => Err(Error::new(
-                "HAProxy's check refuses the new config; the running one stands",
-                words,
-            )),
+        record.ask = Some(looked.elapsed());
+        record.answers = Some(self.answers());
+        let ended = self.apply(&text, &request, record)?;
+        self.guard.applied(&payload, &self.selection);
+        if ended == Ended::Applied
+            && let Some(live) = self.haproxy.on_disk()
+        {
+            self.history.keep(&live, &record.cause, &record.changes);
         }
+        Ok(ended)
+    }
+
+    /// Gives HAProxy an earlier config and holds it: passes change nothing until the hold ends.
+    ///
+    /// # Errors
+    /// When HAProxy does not take it. Nothing new is held then.
+    pub fn roll_back(&mut self, wanted: Option<u32>) -> Result<(Entry, Ended)> {
+        let _lock = self.lock()?;
+        let entries = self.history.entries()?;
+        let earlier = self.history.hold();
+        let present = self.haproxy.taken();
+        let entry = history::choose(&entries, wanted, present.as_deref(), earlier.as_ref())?;
+        let text = self.history.text(entry)?;
+        let config = config::split_fingerprint(&text).0;
+        // Held before it is live: a watch that comes in between must not take it back.
+        self.history.set_hold(&Hold::of(entry))?;
+        let mut record = Record::begin("rollback");
+        let request = format!("rollback to {}", entry.fingerprint);
+        let ended = self.apply(config, &request, &mut record);
+        match ended {
+            Ok(ended) => Ok((entry.clone(), ended)),
+            Err(error) => {
+                match &earlier {
+                    Some(hold) => self.history.set_hold(hold)?,
+                    None => drop(self.history.end_hold()?),
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Hands a config to HAProxy.
+    fn apply(&mut self, text: &str, request: &str, record: &mut Record) -> Result<Ended> {
+        record.stage = Stage::Apply;
+        match self.haproxy.apply(text, request)? {
+            haproxy::Outcome::Unchanged => Ok(Ended::Unchanged),
+            haproxy::Outcome::Applied { how, changes } => {
+                record.changes = changes;
+                record.applied = Some(how);
+                Ok(Ended::Applied)
+            }
+            haproxy::Outcome::NotRunning(words) => {
+                record.failure = Some(Failure {
+                    why: format!(
+                        "the config is in its place, but HAProxy is not running ({words})"
+                    ),
+                    hint: None,
+                });
+                Ok(Ended::NotRunning)
+            }
+            haproxy::Outcome::Refused(words) => {
+                record.stage = Stage::Check;
+                Err(Error::new(
+                    "HAProxy's check refuses the new config; the running one stands",
+                    words,
+                ))
+            }
+        }
+    }
+
+    fn lock(&self) -> Result<lock::Lock> {
+        lock::take(&self.state_dir, lock::PASS, PASS_LOCK_PATIENCE).map_err(|error| {
+            if error.is(Kind::Denied) {
+                error.hint("it is in the middle of a pass that does not end; see what it waits for")
+            } else {
+                error
+            }
+        })
+    }
+
+    /// Whether a rollback holds the config. SIGHUP ends it.
+    fn held(&mut self, resume: bool) -> Result<bool> {
+        let Some(hold) = self.history.hold() else {
+            self.hold_said = false;
+            return Ok(false);
+        };
+        if resume {
+            self.history.end_hold()?;
+            log::info!("the rollback is over: the containers count again");
+            return Ok(false);
+        }
+        if !std::mem::replace(&mut self.hold_said, true) {
+            log::warn!("{}", history::hold_in_words(&hold));
+        }
+        Ok(true)
+    }
+
+    /// Looks at everything once and sorts it into services, without lock, and without changing anything.
+    ///
+    /// # Errors
+    /// When Docker cannot be asked. A container that cannot be inspected is in the survey.
+    pub fn survey(&mut self) -> Result<Survey> {
+        let now = Instant::now();
+        let running = self.docker.containers()?;
+        let mut survey = Survey::default();
+        let listed = self.inventory.listed(running.clone(), now, true);
+        let mut wanted: Vec<String> = listed.into_iter().map(|(id, _)| id).collect();
+        for _ in 0..=LENDERS_DEEP_MAX {
+            for id in std::mem::take(&mut wanted) {
+                match self.docker.container(&id) {
+                    Ok(found) => {
+                        if let Some(found) = &found {
+                            let said = description::said(&found.env, &found.labels);
+                            survey.settings.insert(id.clone(), said);
+                            let exposed = found.container.exposed_tcp_ports.clone();
+                            survey.exposed.insert(id.clone(), exposed);
+                        }
+                        self.inventory.inspected(&id, found, None);
+                    }
+                    Err(error) => {
+                        self.inventory.inspect_failed(&id, now);
+                        survey.unread.insert(id, error.to_string());
+                    }
+                }
+            }
+            wanted = self.inventory.lenders_wanted();
+        }
+        survey.running = running;
+        self.want_addresses(Look::Afresh, now);
+        self.payload();
+        Ok(survey)
+    }
+
+    /// Docker's account of one container by name or id, also of a stopped one.
+    ///
+    /// # Errors
+    /// When Docker cannot be asked; `None` when there is no such container.
+    pub fn inspect_one(&mut self, name: &str) -> Result<Option<Inspected>> {
+        self.docker.container(name)
+    }
+
+    /// What a pass would do now, after a [`Syncer::survey`]. The registry is asked.
+    ///
+    /// # Errors
+    /// When the registry fails.
+    pub fn plan(&mut self) -> Result<haproxy::Plan> {
+        let payload = self.payload();
+        let text = self.registry.config(&payload)?;
+        Ok(self.haproxy.plan(&text))
+    }
+
+    /// Sorts what is known into services; what a registry is asked for them.
+    fn payload(&mut self) -> Payload {
+        self.selection = self.select();
+        self.selection
+            .leave_out(|service| self.registry.can_route(service));
+        self.selection.payload(&self.table, &self.elsewhere())
+    }
+
+    fn answers(&self) -> Answers {
+        match self.registry.standing() {
+            Standing::Fresh => Answers::Fresh,
+            Standing::Held { .. } => Answers::Held,
+            Standing::BuiltIn { .. } => Answers::BuiltIn,
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let (routed, pending, left_out) = self.selection.counts();
+        Counts {
+            routed,
+            pending,
+            left_out,
+            services: self.selection.services.len(),
+        }
+    }
+
+    /// Looks again at everything, and at each of these containers, before they are believed to be gone.
+    fn look_twice(&mut self, missing: &[String]) -> Result<()> {
+        log::warn!(
+            "{} of {} servers would go, and Docker has not said that their containers stopped; looking again",
+            missing.len(),
+            self.guard.size()
+        );
+        std::thread::sleep(SECOND_LOOK_AFTER);
+        self.owed = Look::Afresh;
+        self.look(&News::default())?;
+        let mut found = 0;
+        for id in missing {
+            let container = self.docker.container(id)?;
+            found += usize::from(container.is_some());
+            let id = container
+                .as_ref()
+                .map_or(id, |container| &container.container.id)
+                .clone();
+            self.inventory.inspected(&id, container, None);
+        }
+        log::warn!(
+            "{found} of the {} are still there; the second look counts",
+            missing.len()
+        );
+        Ok(())
     }
 
     /// Brings the inventory up to date.
@@ -233,6 +460,7 @@ impl Syncer {
         let now = Instant::now();
         let mut inspect: BTreeMap<String, Option<u64>> = BTreeMap::new();
         for (id, change) in &news.changes {
+            self.guard.heard_of(id);
             if let Some(at) = change.gone {
                 self.inventory.gone(id, at, now);
             }
@@ -278,6 +506,7 @@ impl Syncer {
             match self.docker.container(&id) {
                 Ok(found) => {
                     self.inventory.inspected(&id, found, digest);
+                    self.count_starts(&id);
                 }
                 Err(error) => {
                     let now = Instant::now();
@@ -285,6 +514,20 @@ impl Syncer {
                     log::warn!("{error}; what was known of it stands, next try in {again:?}");
                 }
             }
+        }
+    }
+
+    /// Holds out a container that starts again and again.
+    fn count_starts(&mut self, id: &str) {
+        let Some(container) = self.inventory.find(id) else {
+            return;
+        };
+        let (started, restarts) = (container.state.started, container.restarts);
+        if let Some(wait) = self.flapping.seen(id, started, restarts, Instant::now()) {
+            log::warn!(
+                "container {} starts again and again; it is held out for {wait:?} after its last start, longer each time",
+                container.name
+            );
         }
     }
 
@@ -343,6 +586,7 @@ impl Syncer {
     }
 
     fn select(&self) -> Selection {
+        let now = Instant::now();
         let find = |id: &str| self.inventory.find(id);
         let nothing = View::default();
         let context = self.context(&find, self.overlay.as_ref().map_or(&nothing, Overlay::view));
@@ -354,7 +598,7 @@ impl Syncer {
                 reading: &known.reading,
                 address: address::of(&known.container, &context),
                 leaving: known.leaving_until.is_some(),
-                held: None,
+                held: self.flapping.held(&known.container.id, now),
             })
             .collect();
         service::select(&monitored)

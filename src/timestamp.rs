@@ -93,9 +93,17 @@ impl Timestamp {
 
     /// Nanoseconds since the Unix epoch; the nearest that fits for years before 1678 or after 2262.
     pub fn unix_nanos(self) -> i64 {
-        self.seconds
-            .saturating_mul(NANOS_PER_SECOND)
-            .saturating_add(i64::from(self.nanos))
+        let nanos =
+            i128::from(self.seconds) * i128::from(NANOS_PER_SECOND) + i128::from(self.nanos);
+        i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// The whole second that it lies in: what people read.
+    pub fn to_seconds(self) -> Timestamp {
+        Timestamp {
+            nanos: 0,
+            seconds: self.seconds,
+        }
     }
 
     /// The moment that many nanoseconds after the Unix epoch.
@@ -273,6 +281,17 @@ mod tests {
         }
         let offset = Timestamp::parse("2026-11-22T00:30:00+01:00").expect("a moment");
         assert_eq!(offset.to_string(), "2026-11-21T23:30:00Z");
+    }
+
+    /// Found by fuzzing: the fraction was added to a sum that had already met its limit.
+    #[test]
+    fn a_moment_out_of_reach_is_the_nearest_one() {
+        let before = Timestamp::parse("0000-02-29T00:00:00.1Z").expect("a moment");
+        let after = Timestamp::parse("9999-12-31T23:59:59.9Z").expect("a moment");
+        assert_eq!(
+            (before.unix_nanos(), after.unix_nanos()),
+            (i64::MIN, i64::MAX)
+        );
     }
 
     #[test]

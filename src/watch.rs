@@ -16,11 +16,14 @@ use signal_hook::iterator::Signals;
 use crate::docker::events::What;
 use crate::docker::{Docker, EventStream};
 use crate::error::{Error, Result};
-use crate::haproxy::By;
 use crate::inbox::{Connected, Inbox, News};
 use crate::inventory::Interest;
+use crate::notify::Notify;
+use crate::refrain::Refrain;
+use crate::report::book::{Book, Link};
+use crate::report::record;
 use crate::schedule::{Due, Ended, Schedule, Step};
-use crate::sync::{Look, Outcome, Report, Syncer};
+use crate::sync::{Look, Syncer};
 use crate::transport::Hangup;
 
 /// First and longest wait before the event stream is opened again.
@@ -44,12 +47,26 @@ pub fn run(
     interest: Interest,
     inbox: Inbox,
     mut schedule: Schedule,
+    mut notify: Notify,
+    mut book: Book,
 ) -> Result<()> {
-    start_signals(inbox.clone())?;
-    start_events(events, interest, inbox.clone())?;
+    book.follows(&events.address().to_string());
+    start_signals(inbox.clone(), notify.clone())?;
+    start_events(events, interest, inbox.clone(), notify.clone())?;
+    notify.ready();
     let mut stream: Option<Hangup> = None;
+    let mut refrain = Refrain::default();
     while !inbox.stopping() {
-        let ask_due = overlay(&mut syncer, &inbox)?;
+        notify.beat(Instant::now());
+        if let Some((link, at)) = inbox.take_link() {
+            book.link(link, at);
+        }
+        book.write();
+        let ask_due = overlay(&mut syncer, &inbox)?
+            .into_iter()
+            .chain(notify.beat_due(Instant::now()))
+            .chain(book.due())
+            .min();
         let earlier = |until: Instant| ask_due.map_or(until, |at| at.min(until));
         match schedule.step(inbox.waiting(), Instant::now()) {
             Step::Idle(until) => inbox.wait(until.map(earlier).or(ask_due)),
@@ -61,7 +78,12 @@ pub fn run(
                     syncer.use_api(&connected.api);
                     stream = Some(connected.hangup);
                 }
-                let ended = pass(&mut syncer, &news, due);
+                let ended = pass(&mut syncer, &news, due, &mut refrain);
+                notify.status(&status(&syncer, ended));
+                if news.asked {
+                    // The answer to SIGHUP, also when the pass failed: the manager must not wait for ever.
+                    notify.ready();
+                }
                 if ended == Ended::Failed && syncer.look_owed() {
                     // The daemon does not answer on a new connection: the old one may be half open.
                     if let Some(stream) = stream.take() {
@@ -76,10 +98,16 @@ pub fn run(
                 if let Some(at) = syncer.next_due() {
                     schedule.recheck(at);
                 }
+                if news.events > 0 {
+                    book.events();
+                }
+                book.taken(syncer.taken());
+                book.passed(syncer.record(), schedule.retry_at());
                 syncer.forget_selection();
             }
         }
     }
+    notify.stopping();
     log::info!("stopped");
     Ok(())
 }
@@ -110,7 +138,7 @@ fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Result<Option<Instant>> {
 }
 
 /// Runs one pass and tells what came of it.
-fn pass(syncer: &mut Syncer, news: &News, due: Due) -> Ended {
+fn pass(syncer: &mut Syncer, news: &News, due: Due, refrain: &mut Refrain) -> Ended {
     let look = match due {
         Due::Resync => Look::List,
         _ if news.look => Look::Afresh,
@@ -118,42 +146,36 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due) -> Ended {
     };
     let cause = cause(news, due);
     log::debug!("pass: {cause}");
-    match syncer.pass(news, look) {
-        Ok(Outcome::Unchanged) => Ended::Unchanged,
-        Ok(Outcome::Applied(report)) => {
-            log::info!("{}", applied(&report, &cause));
+    let ended = syncer.pass(news, look, &cause);
+    let record = syncer.record();
+    let ended = match ended {
+        Ok(record::Ended::Applied) => {
+            record.log_applied();
             Ended::Changed
         }
-        Ok(Outcome::NotRunning(words)) => {
-            log::warn!(
-                "the config is in its place, but HAProxy is not running ({words}); it is looked for again"
-            );
-            Ended::Failed
+        Ok(record::Ended::NotRunning) | Err(_) => {
+            let level = if refrain.is_news(&record.trouble(), Instant::now()) {
+                record.loudness()
+            } else {
+                log::Level::Debug
+            };
+            record.log_trouble(level, "; it is tried again");
+            return Ended::Failed;
         }
-        Err(error) => {
-            log::error!("{}; it is tried again", with_hint(&error));
-            Ended::Failed
-        }
-    }
+        Ok(_) => Ended::Unchanged,
+    };
+    refrain.over();
+    ended
 }
 
-/// One line that tells what changed, why, and how long each step took.
-fn applied(report: &Report, cause: &str) -> String {
-    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-    let how = match (report.applied.by, report.applied.confirmed) {
-        (By::Socket, _) => "without a reload",
-        (By::Script | By::Master, true) => "reloaded and confirmed",
-        (By::Script | By::Master, false) => "reloaded",
+/// One line for the service manager.
+fn status(syncer: &Syncer, ended: Ended) -> String {
+    let (routed, pending, left_out) = syncer.selection().counts();
+    let last = match ended {
+        Ended::Failed => "the last pass failed and is tried again; the running config stands",
+        Ended::Changed | Ended::Unchanged => "HAProxy runs the config for them",
     };
-    format!(
-        "{} ({cause}); {how}; look {:.1} ms, ask {:.1} ms, check {:.1} ms, swap {:.1} ms, live {:.1} ms",
-        report.changes,
-        ms(report.look),
-        ms(report.ask),
-        ms(report.applied.check),
-        ms(report.applied.swap),
-        ms(report.applied.reload),
-    )
+    format!("{routed} routed, {pending} pending, {left_out} left out; {last}")
 }
 
 fn cause(news: &News, due: Due) -> String {
@@ -162,7 +184,9 @@ fn cause(news: &News, due: Due) -> String {
         (_, Due::Retry) if news.events == 0 => "retry".to_owned(),
         (_, Due::Recheck) if news.events == 0 => "look again".to_owned(),
         (Some(first), _) if news.events > 1 => {
-            format!("{first} and {} more events", news.events - 1)
+            let more = news.events - 1;
+            let plural = if more == 1 { "" } else { "s" };
+            format!("{first} and {more} more event{plural}")
         }
         (Some(first), _) => first.clone(),
         (None, _) if news.asked => "SIGHUP".to_owned(),
@@ -178,13 +202,14 @@ fn with_hint(error: &Error) -> String {
     }
 }
 
-fn start_signals(inbox: Inbox) -> Result<()> {
+fn start_signals(inbox: Inbox, notify: Notify) -> Result<()> {
     let failed = |e: std::io::Error| Error::new("cannot catch signals", e);
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;
     let listen = move || {
         for signal in signals.forever() {
             if signal == SIGHUP {
                 log::info!("SIGHUP: looking at everything");
+                notify.reloading();
                 inbox.look();
             } else if inbox.stopping() {
                 // Whatever is in hand is dropped; files are replaced in one step, so that is safe.
@@ -202,12 +227,13 @@ fn start_signals(inbox: Inbox) -> Result<()> {
         .map_err(failed)
 }
 
-fn start_events(docker: Docker, interest: Interest, inbox: Inbox) -> Result<()> {
+fn start_events(docker: Docker, interest: Interest, inbox: Inbox, notify: Notify) -> Result<()> {
     let follow = move || {
         Follower {
             docker,
             interest,
             inbox,
+            notify,
             newest: None,
             trouble: None,
         }
@@ -225,6 +251,7 @@ struct Follower {
     docker: Docker,
     interest: Interest,
     inbox: Inbox,
+    notify: Notify,
     /// Newest event's time on the daemon's clock.
     newest: Option<i64>,
     trouble: Option<Trouble>,
@@ -244,7 +271,7 @@ impl Follower {
             match self.connect() {
                 Ok(stream) => {
                     let why = self.read(stream);
-                    self.inbox.lost();
+                    self.inbox.lost(&why);
                     self.trouble.get_or_insert(Trouble {
                         since: Instant::now(),
                         said: false,
@@ -299,12 +326,17 @@ impl Follower {
 
     fn cannot_connect(&mut self, error: &Error) {
         let first = self.trouble.is_none() && self.newest.is_none();
+        if self.trouble.is_none() {
+            self.inbox.link(Link::Down(with_hint(error)));
+        }
         let trouble = self.trouble.get_or_insert(Trouble {
             since: Instant::now(),
             said: false,
         });
         if !trouble.said && (first || trouble.since.elapsed() >= TROUBLE_SAID_AFTER) {
             trouble.said = true;
+            self.notify
+                .status(&format!("{error}; the running config stands"));
             log::warn!(
                 "{}; the running config stands, trying until it answers",
                 with_hint(error)

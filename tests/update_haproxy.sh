@@ -202,7 +202,7 @@ exec 8>"$dir/slow"
 try "host: an old worker that still serves" 'install 20; run 0 "" reload "$dir/haproxy.cfg" && serves 20'
 exec 8>&-
 kill "$slow" 2>/dev/null
-try "host: it reads another file" 'mkdir "$dir/other"; cp "$dir/haproxy.cfg" "$dir/other/"; run 1 "but it reads $dir/haproxy.cfg" reload "$dir/other/haproxy.cfg"'
+try "host: it reads another file" 'mkdir "$dir/other"; cp "$dir/haproxy.cfg" "$dir/other/"; run 4 "but it reads $dir/haproxy.cfg" reload "$dir/other/haproxy.cfg"'
 stop_host
 
 new_case

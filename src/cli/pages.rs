@@ -190,7 +190,9 @@ fn the_pages_name_no_unknown_variable() {
 fn the_pages_name_no_unknown_option() {
     let help = super::help::all();
     // Options of the other programs in the README's examples.
-    let others = ["locked", "name", "network", "open", "release"];
+    let others = [
+        "locked", "name", "network", "now", "only", "open", "release", "restart",
+    ];
     for (name, page) in [("README", README), ("help", &help)] {
         for (place, _) in page.match_indices("--") {
             let rest = page.get(place + 2..).unwrap_or("");

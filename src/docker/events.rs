@@ -305,10 +305,10 @@ mod tests {
     }
 
     // From the captures by a script of its own, not by this parser.
-    const DOCKER_LIFECYCLE: &str = "Network Started Changed Changed Changed Changed Changed Network Network Network Leaving(1) Leaving(15) Gone Network Network Started Leaving(15) Gone Network Network Started Leaving(9) Gone Network Network Started Leaving(9) Gone Network Gone Network Started Gone Network Gone Network Started Gone Network Network Started Gone Network Network Started Gone Network Gone Network Started Gone Network Gone";
-    const DOCKER_HEALTH: &str = "Network Started Changed Changed Changed Changed Network Changed Changed Changed Gone Network Network Gone";
+    const DOCKER_LIFECYCLE: &str = "Network Started Changed Changed Changed Renamed Changed Network Network Network Leaving(1) Leaving(15) Gone Network Network Started Leaving(15) Gone Network Network Started Leaving(9) Gone Network Network Started Leaving(9) Gone Network Gone Network Started Gone Network Gone Network Started Gone Network Network Started Gone Network Network Started Gone Network Gone Network Started Gone Network Gone";
+    const DOCKER_HEALTH: &str = "Network Started Changed Changed Changed Changed Network Changed Changed Renamed Gone Network Network Gone";
     const DOCKER_SHUTDOWN: &str = "Leaving(15) Leaving(15) Leaving(15) Gone Network Leaving(9) Leaving(9) Gone Gone Network Network";
-    const PODMAN_LIFECYCLE: &str = "Started Changed Changed Changed Changed Changed Changed Network Network Changed Gone Started Gone Started Changed Gone Started Gone Gone Started Gone Gone Started Gone Started Gone Started Gone Gone";
+    const PODMAN_LIFECYCLE: &str = "Started Changed Changed Changed Changed Changed Renamed Network Network Changed Gone Started Gone Started Changed Gone Started Gone Gone Started Gone Gone Started Gone Started Gone Started Gone Gone";
     const PODMAN_SHUTDOWN: &str = "Gone Started";
 
     #[test]

@@ -87,6 +87,8 @@ pub struct Ping {
     pub api: String,
     /// The daemon's clock, in whole seconds.
     pub daemon_time: Option<Timestamp>,
+    /// What the daemon calls itself, as in `Docker/20.10.24 (linux)` or `Libpod/4.3.1 (linux)`.
+    pub engine: Option<String>,
 }
 
 impl Docker {
@@ -103,6 +105,21 @@ impl Docker {
             kept: None,
             answered: false,
         }
+    }
+
+    /// Waits for nothing longer than this, also where a daemon that starts would be given more.
+    #[must_use]
+    pub fn at_most(mut self, patience: Duration) -> Docker {
+        let limits = &mut self.limits;
+        for limit in [
+            &mut limits.connect,
+            &mut limits.first_answer,
+            &mut limits.list,
+            &mut limits.inspect,
+        ] {
+            *limit = patience.min(*limit);
+        }
+        self
     }
 
     /// Asks whether the daemon is there, and agrees on the version of the API.
@@ -124,6 +141,7 @@ impl Docker {
         Ok(Ping {
             api: self.pinned.unwrap_or(version).to_string(),
             daemon_time: head.header("Date").and_then(Timestamp::parse_http_date),
+            engine: head.header("Server").map(str::to_owned),
         })
     }
 

@@ -49,5 +49,6 @@ pub(crate) fn inspected(id: &str, name: &str, second: u8, env: &[&str]) -> Inspe
         container,
         env: env.iter().map(pair).collect(),
         labels: Vec::new(),
+        mounts: Vec::new(),
     }
 }

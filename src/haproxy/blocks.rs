@@ -173,7 +173,7 @@ impl<'c> Blocks<'c> {
         inserts: &mut Vec<(usize, String)>,
     ) {
         let servers = |config: &Config<'_>, parts: &[Part<'c>]| {
-            let mut by_service: HashMap<&str, Vec<(String, String, Range<usize>)>> = HashMap::new();
+            let mut by_service: HashMap<&str, Vec<ServerLine>> = HashMap::new();
             let backends: HashMap<usize, &'c str> = parts
                 .iter()
                 .filter(|part| part.kind == PartKind::Backend)
@@ -262,6 +262,9 @@ impl<'c> Blocks<'c> {
         part.bytes.contains(&byte).then_some(part.service)
     }
 }
+
+/// Name and address of a server, and where its line lies.
+type ServerLine = (String, String, Range<usize>);
 
 /// The whole text of each service.
 fn texts<'c>(config: &'c Config<'_>, parts: &[Part<'c>]) -> HashMap<&'c str, String> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::config::Config;
+use crate::config::{BackendChange, Config};
 
 /// Most servers that are named one by one; past that they are counted.
 const NAMED_MAX: usize = 6;
@@ -35,6 +35,24 @@ pub fn in_words(old: Option<&str>, new: &str) -> String {
         words.push("rules or settings changed".to_owned());
     }
     format!("{}; now {}", words.join(", "), new.size())
+}
+
+/// The commands of the runtime socket that make these changes, but for options and health.
+pub fn in_commands(changes: &[BackendChange<'_>]) -> Vec<String> {
+    let mut commands = Vec::new();
+    for change in changes {
+        let backend = change.backend;
+        let added = change.added.iter();
+        commands
+            .extend(added.map(|one| format!("add server {backend}/{} {}", one.name, one.address)));
+        let moved = change.changed.iter();
+        commands.extend(
+            moved.map(|(_, one)| format!("set server {backend}/{} addr {}", one.name, one.address)),
+        );
+        let removed = change.removed.iter();
+        commands.extend(removed.map(|one| format!("del server {backend}/{}", one.name)));
+    }
+    commands
 }
 
 /// The backends of one config by name, each as its text.
@@ -164,6 +182,21 @@ mod tests {
         assert_eq!(
             in_words(Some(OLD), &many),
             "removed api, +9 -2 servers; now 1 service, 9 servers"
+        );
+    }
+
+    #[test]
+    fn commands_of_the_runtime_socket() {
+        let new = "backend be_web\n    server a 10.0.0.9:80 check\n    server b 10.0.0.2:80\nbackend be_api\n";
+        let (old, new) = (Config::parse(OLD), Config::parse(new));
+        let changes = crate::config::server_changes(&old, &new).expect("servers alone");
+        assert_eq!(
+            in_commands(&changes),
+            [
+                "add server be_web/b 10.0.0.2:80",
+                "set server be_web/a addr 10.0.0.9:80",
+                "del server be_api/c",
+            ]
         );
     }
 }

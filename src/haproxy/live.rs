@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::script::Reloaded;
+use super::socket::SocketAddr;
 use super::{Settings, master, socket};
 use crate::config;
 use crate::error::{Error, Result};
@@ -27,6 +28,8 @@ pub enum By {
     Master,
     /// The runtime socket, without a reload.
     Socket,
+    /// HAProxy itself, which was started after the file was put in its place.
+    Itself,
 }
 
 /// What a reload came to.
@@ -90,16 +93,32 @@ pub fn reload(settings: &Settings, path: &Path, fingerprint: &str) -> Result<Liv
     .hint("does HAProxy read the file that --config names? a file mounted alone keeps its old content; mount its folder"))
 }
 
+/// Whether HAProxy shows this fingerprint now.
+pub fn shows(settings: &Settings, fingerprint: &str) -> bool {
+    whom(settings).is_some_and(|(address, master)| {
+        socket::info(address, master, SOCKET_LIMIT)
+            .is_ok_and(|info| info.description == description(fingerprint))
+    })
+}
+
+/// The socket to ask, and whether it is the master's.
+fn whom(settings: &Settings) -> Option<(&SocketAddr, bool)> {
+    let socket = settings.socket.as_ref().map(|socket| (socket, false));
+    let master = settings.master.as_ref().map(|master| (master, true));
+    socket.or(master)
+}
+
+fn description(fingerprint: &str) -> String {
+    format!("{}{fingerprint}", config::DESCRIPTION_PREFIX)
+}
+
 /// Whether HAProxy shows the fingerprint; `None` when there is no socket to ask, or no fingerprint (a
 /// config that was not ours).
 fn confirmed(settings: &Settings, fingerprint: &str) -> Result<Option<bool>> {
-    let (address, master) = match (&settings.socket, &settings.master) {
-        _ if fingerprint.is_empty() => return Ok(None),
-        (Some(socket), _) => (socket, false),
-        (None, Some(master)) => (master, true),
-        (None, None) => return Ok(None),
+    let Some((address, master)) = whom(settings).filter(|_| !fingerprint.is_empty()) else {
+        return Ok(None);
     };
-    let wanted = format!("{}{fingerprint}", config::DESCRIPTION_PREFIX);
+    let wanted = description(fingerprint);
     let until = Instant::now() + VERIFY_WITHIN;
     let mut pause = LOOK_PAUSES.0;
     loop {

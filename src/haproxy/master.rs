@@ -19,8 +19,9 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(2);
 const RELOAD_LIMIT: Duration = Duration::from_secs(15);
 /// How long a master that loads its file may refuse connections before it counts as not running.
 const DOWN_AFTER: Duration = Duration::from_secs(2);
-/// How long a reload may take to show in `show proc`.
-const SHOWN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a reload may take to show in `show proc`: a master that cannot bind tries for seconds, and
+/// answers nobody meanwhile.
+const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 /// How long another reload that runs is waited for.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 /// First and longest pause between two questions.
@@ -89,7 +90,11 @@ fn watch(address: &SocketAddr, before: &Processes) -> Result<Reloaded> {
                     "HAProxy ended while it took the new config: {error}"
                 )));
             }
-            Err(error) => return Err(error),
+            // Other troubles pass with the reload, or show in the questions that come after it.
+            Err(error) => {
+                log::debug!("{error}; it is at work");
+                continue;
+            }
         };
         let fresh = now.workers.difference(&before.workers).next().is_some();
         if now.failed.is_some_and(|failed| failed > 0) && now.reloads > before.reloads {

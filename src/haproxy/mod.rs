@@ -17,6 +17,7 @@ pub mod held;
 pub mod live;
 pub mod master;
 pub mod memory;
+pub mod process;
 pub mod runtime;
 pub mod script;
 pub mod servers;
@@ -75,6 +76,30 @@ pub struct Applied {
     pub confirmed: bool,
     /// By what it went live.
     pub by: By,
+}
+
+/// What handing over a config would come to.
+#[derive(Debug)]
+pub struct Plan {
+    /// Path of haproxy.cfg.
+    pub path: PathBuf,
+    /// What it holds now, `None` when there is no such file.
+    pub before: Option<String>,
+    /// What it would hold.
+    pub wanted: String,
+    /// What HAProxy would be told.
+    pub told: Told,
+}
+
+/// What HAProxy would be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It runs exactly this already.
+    Nothing,
+    /// These words by its runtime socket; to reload where that fails or HAProxy is too old for it.
+    Commands(Vec<String>),
+    /// To reload.
+    Reload,
 }
 
 /// Where HAProxy is told what it runs, and by what it is verified.
@@ -146,6 +171,21 @@ impl Haproxy {
         &self.held
     }
 
+    /// The names of the servers in the services' backends of the config that HAProxy took last.
+    pub fn servers(&self) -> Vec<String> {
+        let Some((text, _)) = self.memory.last_good() else {
+            return Vec::new();
+        };
+        let config = Config::parse(&text);
+        let ours = runtime::backends_of_services(&config);
+        config
+            .backends()
+            .filter(|backend| ours.contains(backend.name()))
+            .flat_map(|backend| backend.servers())
+            .map(|server| server.name.to_owned())
+            .collect()
+    }
+
     /// When there is something to do here without any news.
     pub fn next_due(&self) -> Option<Instant> {
         let runtime = self.runtime.as_ref().map(Runtime::next_due);
@@ -172,6 +212,37 @@ impl Haproxy {
         if let Some(doubt) = runtime.tend(config.as_ref(), shown, now) {
             log::info!("HAProxy does not run what it took last: {doubt}; it reloads");
             self.doubt = Some(doubt);
+        }
+    }
+
+    /// Fingerprint of the config that HAProxy last took, if that is known.
+    pub fn taken(&self) -> Option<String> {
+        self.memory.taken().map(|taken| taken.fingerprint)
+    }
+
+    /// What [`Haproxy::apply`] would do with this config. Changes nothing.
+    pub fn plan(&self, text: &str) -> Plan {
+        let wanted = config::with_fingerprint(text);
+        let before = self.on_disk();
+        let taken = self.taken();
+        let runs = before.as_deref().zip(taken.as_deref());
+        let runs = runs.filter(|(text, taken)| carries(text, taken));
+        let told = match runs {
+            Some((text, _)) if text == wanted => Told::Nothing,
+            Some((text, _)) if self.runtime.is_some() => {
+                let (old, new) = (Config::parse(text), Config::parse(&wanted));
+                let changes = config::server_changes(&old, &new);
+                changes.map_or(Told::Reload, |changes| {
+                    Told::Commands(changes::in_commands(&changes))
+                })
+            }
+            _ => Told::Reload,
+        };
+        Plan {
+            path: self.target(),
+            before,
+            wanted,
+            told,
         }
     }
 
@@ -216,6 +287,8 @@ impl Haproxy {
             self.drain(before.as_deref(), taken.as_ref(), &new);
         }
         let mut checked = started;
+        // Put in its place by an earlier pass, which did not get further: HAProxy was down, or we were killed.
+        let mut waiting = self.doubt.is_none();
         let mut installed = wanted;
         let mut accepted = true;
         if before.as_deref() != Some(installed.as_str()) {
@@ -240,12 +313,16 @@ impl Haproxy {
             if before.as_deref() != Some(installed.as_str()) {
                 let how = passed.staged.install()?;
                 self.say_in_place(how, &path);
+                waiting = false;
             }
         }
         let swapped = Instant::now();
         let fingerprint = fingerprint_of(&installed);
         let live = match self.by_socket(before.as_deref(), taken.as_ref(), &installed) {
             Some(loaded) => Ok((By::Socket, true, loaded)),
+            None if waiting && live::shows(&self.settings, &fingerprint) => {
+                Ok((By::Itself, true, fingerprint.clone()))
+            }
             None => match live::reload(&self.settings, &path, &fingerprint) {
                 Ok(Live::Yes { by, confirmed }) => Ok((by, confirmed, fingerprint.clone())),
                 Ok(Live::NotRunning(words)) => return Ok(Outcome::NotRunning(words)),
@@ -270,7 +347,7 @@ impl Haproxy {
             confirmed,
             by,
         };
-        let changes = changes::in_words(before.as_deref(), &installed);
+        let changes = changes::in_words(last_good.as_deref(), &installed);
         Ok(Outcome::Applied { how, changes })
     }
 
@@ -491,7 +568,8 @@ impl Haproxy {
         target(&self.settings.config)
     }
 
-    fn on_disk(&self) -> Option<String> {
+    /// The config at its path, as HAProxy would read it.
+    pub fn on_disk(&self) -> Option<String> {
         read_text(&self.target())
     }
 }

@@ -248,17 +248,7 @@ impl Runtime {
             )));
         }
         let rows = self.rows()?;
-        let parts = config.parts();
-        let ours: BTreeSet<&str> = config
-            .backends()
-            .filter(|backend| {
-                let start = backend.bytes().start;
-                parts
-                    .iter()
-                    .any(|part| part.kind == PartKind::Backend && part.bytes.start == start)
-            })
-            .map(|backend| backend.name())
-            .collect();
+        let ours = backends_of_services(config);
         // A server of the config in maintenance: at our start it may be a drain that was cut short, later
         // it is the operator's doing.
         let wrong = differs(config, &rows, &|backend| ours.contains(backend), self.fresh);
@@ -522,6 +512,21 @@ fn differs(
         .map(|((backend, server), _)| format!("HAProxy has a server {backend}/{server} too many"))
 }
 
+/// The backends that belong to services, and not to the operator's own part of the config.
+pub fn backends_of_services<'c>(config: &'c Config<'_>) -> BTreeSet<&'c str> {
+    let starts: BTreeSet<usize> = config
+        .parts()
+        .iter()
+        .filter(|part| part.kind == PartKind::Backend)
+        .map(|part| part.bytes.start)
+        .collect();
+    config
+        .backends()
+        .filter(|backend| starts.contains(&backend.bytes().start))
+        .map(|backend| backend.name())
+        .collect()
+}
+
 fn is_shown(fingerprint: &str, description: &str) -> bool {
     !fingerprint.is_empty()
         && description.strip_prefix(config::DESCRIPTION_PREFIX) == Some(fingerprint)
@@ -550,16 +555,13 @@ fn default_server(config: &Config<'_>, backend: &str) -> Vec<String> {
     };
     let header = section.header();
     let from = (header.word(2) == "from").then(|| header.word(3));
-    let defaults = config
-        .sections()
-        .filter(|one| {
-            one.keyword() == "defaults"
-                && match from {
-                    Some(name) => one.name() == name,
-                    None => one.bytes().start < section.bytes().start,
-                }
-        })
-        .next_back();
+    let defaults = config.sections().rfind(|one| {
+        one.keyword() == "defaults"
+            && match from {
+                Some(name) => one.name() == name,
+                None => one.bytes().start < section.bytes().start,
+            }
+    });
     defaults
         .into_iter()
         .chain([section])

@@ -14,6 +14,9 @@ use crate::program;
 /// The script that is built in.
 pub const BUILT_IN: &str = include_str!("../../scripts/update_haproxy.sh");
 
+/// What runs the built-in script.
+pub const SHELL: &str = "/bin/sh";
+
 /// Most lines of the script's output that one message repeats.
 const OUTPUT_LINES_MAX: usize = 8;
 /// What to do about a script that hangs.
@@ -52,6 +55,20 @@ pub enum Reloaded {
     Failed(String),
 }
 
+/// What the haproxy program of this host calls its version, as in `2.6.12-1+deb12u3`.
+///
+/// Its first line is `HAProxy version 2.6.12-1+deb12u3 2025/10/03 - https://haproxy.org/`. `folder` is where its
+/// output goes through.
+pub fn version_of_program(limit: Duration, folder: &Path) -> Option<String> {
+    let path = program::find("haproxy").unwrap_or_else(|| PathBuf::from("/usr/sbin/haproxy"));
+    let mut command = Command::new(path);
+    command.arg("-v");
+    let ended = program::run(command, "haproxy -v", limit, folder, |error, _| error).ok()?;
+    let mut words = ended.output.split_whitespace();
+    words.find(|word| *word == "version")?;
+    words.next().map(str::to_owned)
+}
+
 /// The reload script and what it is told.
 #[derive(Debug)]
 pub struct Script {
@@ -82,6 +99,12 @@ impl Script {
     /// # Errors
     /// When the script cannot be run, ends in a way that is not in its contract, or exceeds its time.
     pub fn check(&self, staged: &Path, fingerprint: &str) -> Result<Checked> {
+        // An image from scratch has no shell; there HAProxy's own answer to the reload is the check.
+        if self.path.is_none() && !Path::new(SHELL).exists() {
+            return Ok(Checked::Unknown(format!(
+                "there is no {SHELL} here for the built-in script"
+            )));
+        }
         let (status, words) = self.run("check", staged, fingerprint)?;
         match status.code() {
             Some(ACCEPTED) => Ok(Checked::Accepted),
@@ -140,7 +163,7 @@ impl Script {
         let mut command = match &self.path {
             Some(script) => Command::new(script),
             None => {
-                let mut shell = Command::new("/bin/sh");
+                let mut shell = Command::new(SHELL);
                 shell.args(["-c", BUILT_IN, "update_haproxy.sh"]);
                 shell
             }
@@ -149,6 +172,10 @@ impl Script {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         // Keys for Cosmos are none of the script's business.
         command.env_remove("COSMONAUT_COSMOS_HEADERS");
+        // A HAProxy that it starts would speak to our service manager in our name.
+        for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+            command.env_remove(name);
+        }
         command
     }
 
@@ -157,9 +184,11 @@ impl Script {
             (std::io::ErrorKind::NotFound, Some(path)) if path.exists() => {
                 error.hint("its first line names an interpreter that is not there")
             }
-            (std::io::ErrorKind::NotFound, _) => {
+            (std::io::ErrorKind::NotFound, Some(_)) => {
                 error.hint("--script names the reload script; is the path right?")
             }
+            (std::io::ErrorKind::NotFound, None) => error
+                .hint("without a shell HAProxy is reloaded by its master socket: --haproxy-master"),
             (std::io::ErrorKind::PermissionDenied, Some(path)) => {
                 error.hint(format!("make it executable: chmod +x {}", path.display()))
             }

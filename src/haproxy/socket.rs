@@ -40,7 +40,9 @@ impl SocketAddr {
         let tcp = tcp.unwrap_or(text);
         match tcp.rsplit_once(':') {
             Some((host, port))
-                if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) =>
+                if !host.is_empty()
+                    && !host.contains(['@', '/'])
+                    && port.parse::<u16>().is_ok_and(|port| port > 0) =>
             {
                 Ok(SocketAddr::Tcp(tcp.to_owned()))
             }
@@ -213,7 +215,16 @@ mod tests {
         ] {
             assert_eq!(SocketAddr::parse(text).expect(text).to_string(), expected);
         }
-        for text in ["", "run/a", "host", "host:", ":80", "host:0", "host:99999"] {
+        for text in [
+            "",
+            "run/a",
+            "host",
+            "host:",
+            ":80",
+            "host:0",
+            "host:99999",
+            "tcp://ipv6@:9",
+        ] {
             assert!(SocketAddr::parse(text).is_err(), "{text}");
         }
     }

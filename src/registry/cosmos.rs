@@ -6,6 +6,10 @@
 //! if the answer is not right, once more with `running: []`, which always works. It must not know
 //! Docker or where the config goes. Header values and credentials never reach a log or an error.
 
+mod reach;
+
+pub use reach::Reached;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

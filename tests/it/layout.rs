@@ -82,7 +82,7 @@ fn forbid(what: &str, words: &[&str], applies: impl Fn(&str) -> bool) {
 
 #[test]
 fn pure_files_touch_nothing_outside() {
-    const PURE: [&str; 17] = [
+    const PURE: [&str; 20] = [
         "http.rs",
         "config.rs",
         "timestamp.rs",
@@ -100,6 +100,9 @@ fn pure_files_touch_nothing_outside() {
         "registry/embedded.rs",
         "registry/template.rs",
         "haproxy/changes.rs",
+        "report/diff.rs",
+        "report/explain.rs",
+        "report/plan.rs",
     ];
     let all: Vec<String> = sources().into_iter().map(|(name, _)| name).collect();
     for name in PURE {

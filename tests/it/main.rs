@@ -4,11 +4,16 @@
 mod cli;
 mod command_line;
 mod cosmos;
+mod doctor;
 mod haproxy;
 mod layout;
+mod lossless;
+mod notify;
 mod real;
+mod report;
 mod support;
 mod sync;
+mod units;
 mod watch;
 mod weave;
 mod wire;

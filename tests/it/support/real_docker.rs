@@ -257,7 +257,8 @@ impl Docker {
             .filter(|ip| !ip.is_empty())
     }
 
-    fn namespace_pid(&self) -> Option<u32> {
+    /// A process in the network namespace of a daemon of our own.
+    pub fn namespace_pid(&self) -> Option<u32> {
         self.own.as_ref().map(|own| own.namespace.id())
     }
 

@@ -207,6 +207,11 @@ fn serve(shared: &Shared, mut stream: Stream) {
             let mut head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\n");
             head.push_str(&format!("Content-Length: {}\r\n", body.len()));
             head.push_str("x-amzn-RequestId: 0d5c1f6e-made-up\r\nConnection: keep-alive\r\n\r\n");
+            let body = if asked.method == "HEAD" {
+                String::new()
+            } else {
+                body
+            };
             sent = stream.write_all(&[head.into_bytes(), body.into_bytes()].concat());
         }
         if !usual || sent.is_err() {

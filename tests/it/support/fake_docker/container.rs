@@ -41,10 +41,14 @@ pub struct Container {
     pub network_mode: String,
     pub status: Status,
     pub health: Option<String>,
+    /// Source and destination of what is mounted.
+    pub mounts: Vec<(String, String)>,
     /// `80/tcp`
     pub exposed: Vec<String>,
     pub entrypoint: String,
     pub stop_signal: Option<String>,
+    /// Seconds that `docker stop` waits.
+    pub stop_timeout: Option<u32>,
     pub restarts: u32,
     /// Seconds of the Unix clock.
     pub created: u64,
@@ -72,9 +76,11 @@ impl Container {
             network_mode: "apps".to_owned(),
             status: Status::Running,
             health: None,
+            mounts: Vec::new(),
             exposed: Vec::new(),
             entrypoint: "sleep".to_owned(),
             stop_signal: None,
+            stop_timeout: None,
             restarts: 0,
             created: 1_795_000_000,
             started: 1_795_000_001,
@@ -105,6 +111,12 @@ impl Container {
             ipv6: String::new(),
         };
         self.networks.insert(name.to_owned(), net);
+        self
+    }
+
+    pub fn with_mount(mut self, source: &str, destination: &str) -> Container {
+        self.mounts
+            .push((source.to_owned(), destination.to_owned()));
         self
     }
 
@@ -275,6 +287,9 @@ impl Container {
         if let Some(signal) = &self.stop_signal {
             config["StopSignal"] = json!(signal);
         }
+        if let Some(seconds) = self.stop_timeout {
+            config["StopTimeout"] = json!(seconds);
+        }
         let ports: serde_json::Map<String, Value> = self
             .exposed
             .iter()
@@ -282,6 +297,14 @@ impl Container {
             .map(|port| (port.clone(), Value::Null))
             .collect();
         all["NetworkSettings"]["Ports"] = ports.into();
+        let mounts: Vec<Value> = self
+            .mounts
+            .iter()
+            .map(|(source, destination)| {
+                json!({"Type": "bind", "Source": source, "Destination": destination, "Mode": "ro", "RW": false, "Propagation": "rprivate"})
+            })
+            .collect();
+        all["Mounts"] = mounts.into();
         all["NetworkSettings"]["Networks"] = self.networks_json(self.has_address(), true);
         all
     }

@@ -1,0 +1,205 @@
+//! The shrink guard: before most servers are taken away at once, somebody must have said why. Pure.
+//!
+//! A list can lie by omission: a daemon that is starting, a proxy in front of it that cuts an answer
+//! short, a network that has lost its addresses. So a pass that would take away more than half of at least
+//! four servers, of whose containers neither an event nor an inspect said that they stopped or changed,
+//! has to look again first. What the second look says counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::registry::Payload;
+use crate::service::{self, Finding, Selection};
+
+/// From this many servers on; of fewer, a half is quickly gone for good reasons.
+const SERVERS_MIN: usize = 4;
+
+/// What HAProxy last had, and what was heard since.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// Short ids, each with the longest form known; `None` before the first pass.
+    routed: Option<BTreeMap<String, String>>,
+    heard_of: BTreeSet<String>,
+}
+
+impl Guard {
+    /// Docker said something of this container.
+    pub fn heard_of(&mut self, id: &str) {
+        self.heard_of.insert(service::short(id).to_owned());
+    }
+
+    /// Whether this life of ours knows what HAProxy has.
+    pub fn is_new(&self) -> bool {
+        self.routed.is_none()
+    }
+
+    /// HAProxy has these servers: container ids, whole or short.
+    pub fn has<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
+        let ids = ids.into_iter();
+        self.routed = Some(
+            ids.map(|id| (service::short(id).to_owned(), id.to_owned()))
+                .collect(),
+        );
+        self.heard_of.clear();
+    }
+
+    /// HAProxy has what this pass came to.
+    pub fn applied(&mut self, payload: &Payload, selection: &Selection) {
+        let verdicts = selection.verdicts.iter().map(|verdict| verdict.id.as_str());
+        let whole: BTreeMap<&str, &str> = verdicts.map(|id| (service::short(id), id)).collect();
+        let ids: Vec<&str> = payload
+            .running
+            .iter()
+            .map(|running| {
+                whole
+                    .get(service::short(&running.id))
+                    .copied()
+                    .unwrap_or(&running.id)
+            })
+            .collect();
+        self.has(ids);
+    }
+
+    /// The ids of servers that this pass would take away without a word of Docker's, if they are too many.
+    pub fn objection(&self, payload: &Payload, selection: &Selection) -> Option<Vec<String>> {
+        let routed = self.routed.as_ref()?;
+        let now: BTreeSet<&str> = payload
+            .running
+            .iter()
+            .map(|running| service::short(&running.id))
+            .collect();
+        // What inspect says of a container that is known: stopping, paused, not healthy.
+        let explained: BTreeSet<&str> = selection
+            .verdicts
+            .iter()
+            .filter(|verdict| matches!(verdict.finding, Finding::LeftOut { fault: false, .. }))
+            .map(|verdict| service::short(&verdict.id))
+            .collect();
+        let missing: Vec<String> = routed
+            .iter()
+            .filter(|(short, _)| {
+                let short = short.as_str();
+                !now.contains(short) && !explained.contains(short) && !self.heard_of.contains(short)
+            })
+            .map(|(_, id)| id.clone())
+            .collect();
+        (routed.len() >= SERVERS_MIN && missing.len() * 2 > routed.len()).then_some(missing)
+    }
+
+    /// How many servers HAProxy has.
+    pub fn size(&self) -> usize {
+        self.routed.as_ref().map_or(0, BTreeMap::len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Running;
+    use crate::service::Verdict;
+
+    fn payload(ids: &[&str]) -> Payload {
+        Payload {
+            table: String::new(),
+            running: ids
+                .iter()
+                .map(|id| Running {
+                    service_name: "s".to_owned(),
+                    id: (*id).to_owned(),
+                    ip: "10.0.0.1".to_owned(),
+                })
+                .collect(),
+            candidates: Vec::new(),
+        }
+    }
+
+    fn paused(ids: &[&str]) -> Selection {
+        let verdict = |id: &&str| Verdict {
+            id: (*id).to_owned(),
+            name: (*id).to_owned(),
+            service: None,
+            finding: Finding::LeftOut {
+                why: "it is paused".to_owned(),
+                fault: false,
+            },
+            notes: Vec::new(),
+        };
+        Selection {
+            verdicts: ids.iter().map(verdict).collect(),
+            ..Selection::default()
+        }
+    }
+
+    #[test]
+    fn most_servers_do_not_go_without_a_word() {
+        for (had, has, heard, inspected, expected) in [
+            (
+                &["a", "b", "c", "d"][..],
+                &["a"][..],
+                &[][..],
+                &[][..],
+                Some(&["b", "c", "d"][..]),
+            ),
+            (
+                &["a", "b", "c", "d"],
+                &[],
+                &[],
+                &[],
+                Some(&["a", "b", "c", "d"]),
+            ),
+            (
+                &["a", "b", "c", "d"],
+                &["x", "y", "z"],
+                &[],
+                &[],
+                Some(&["a", "b", "c", "d"]),
+            ),
+            // Half is not more than half, and three are too few.
+            (&["a", "b", "c", "d"], &["a", "b"], &[], &[], None),
+            (&["a", "b", "c"], &[], &[], &[], None),
+            // Events or inspects have told of them.
+            (&["a", "b", "c", "d"], &["a"], &["b"], &[], None),
+            (&["a", "b", "c", "d"], &["a"], &[], &["c"], None),
+            (
+                &["a", "b", "c", "d"],
+                &[],
+                &["b"],
+                &[],
+                Some(&["a", "c", "d"]),
+            ),
+            (&[], &["a", "b", "c", "d"], &[], &[], None),
+        ] {
+            let mut guard = Guard::default();
+            assert_eq!(guard.objection(&payload(has), &paused(inspected)), None);
+            guard.applied(&payload(had), &Selection::default());
+            heard.iter().for_each(|id| guard.heard_of(id));
+            let objection = guard.objection(&payload(has), &paused(inspected));
+            let expected = expected.map(|ids| ids.iter().map(|&id| id.to_owned()).collect());
+            assert_eq!(objection, expected, "{had:?} -> {has:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_compared_by_their_first_twelve_characters() {
+        let whole = [
+            "1".repeat(64),
+            "2".repeat(64),
+            "3".repeat(64),
+            "4".repeat(64),
+        ];
+        let short: Vec<&str> = whole.iter().map(|id| service::short(id)).collect();
+        let mut guard = Guard::default();
+        guard.applied(
+            &payload(&short),
+            &paused(&whole.each_ref().map(String::as_str)),
+        );
+        assert_eq!(guard.size(), 4);
+        let objection = guard.objection(&payload(&[]), &Selection::default());
+        assert_eq!(
+            objection.as_deref(),
+            Some(&whole[..]),
+            "asked for by whole ids"
+        );
+        whole.iter().for_each(|id| guard.heard_of(id));
+        assert_eq!(guard.objection(&payload(&[]), &Selection::default()), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! A client that asks without pause and says of each request that failed, how.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long one request may take; HAProxy's own limits are shorter.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Pause between two requests of one client: a load that leaves the machine room for what is tested.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Requests in a keep-alive connection or one of its own each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connections {
+    New,
+    KeptAlive,
+}
+
+/// What came of all requests so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub good: u64,
+    /// How requests failed, and how many each way.
+    pub failed: BTreeMap<String, u64>,
+}
+
+/// Clients that run until they are stopped.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    tally: Arc<Mutex<Tally>>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    /// `clients` of each kind of connection, which ask `address` for these paths of a host in turn.
+    pub fn start(address: SocketAddr, host: &str, paths: &[&str], clients: usize) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let mut threads = Vec::new();
+        for connections in [Connections::New, Connections::KeptAlive] {
+            for number in 0..clients {
+                let (stop, tally) = (stop.clone(), tally.clone());
+                let host = host.to_owned();
+                let paths: Vec<String> = paths.iter().map(|&path| path.to_owned()).collect();
+                threads.push(std::thread::spawn(move || {
+                    let mut client = Client {
+                        address,
+                        host,
+                        connections,
+                        stream: None,
+                    };
+                    let mut turn = number;
+                    while !stop.load(Ordering::Relaxed) {
+                        let path = &paths[turn % paths.len()];
+                        turn += 1;
+                        let came = client.ask(path);
+                        let mut tally = tally.lock().expect("the tally");
+                        match came {
+                            Ok(()) => tally.good += 1,
+                            Err(how) => {
+                                let how = format!("{connections:?} {path}: {how}");
+                                *tally.failed.entry(how).or_default() += 1;
+                            }
+                        }
+                        drop(tally);
+                        std::thread::sleep(PAUSE);
+                    }
+                }));
+            }
+        }
+        Load {
+            stop,
+            tally,
+            clients: threads,
+        }
+    }
+
+    /// So far.
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().expect("the tally").clone()
+    }
+
+    /// Ends all clients after their last request.
+    pub fn stop(mut self) -> Tally {
+        self.end();
+        self.tally()
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients.drain(..) {
+            let _ = client.join();
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+struct Client {
+    address: SocketAddr,
+    host: String,
+    connections: Connections,
+    stream: Option<TcpStream>,
+}
+
+impl Client {
+    fn ask(&mut self, path: &str) -> Result<(), String> {
+        let reused = self.stream.is_some();
+        let came = self.exchange(path);
+        if came.is_err() || self.connections == Connections::New {
+            self.stream = None;
+        }
+        came.map_err(|how| {
+            if reused {
+                format!("{how} in a kept connection")
+            } else {
+                how
+            }
+        })
+    }
+
+    fn exchange(&mut self, path: &str) -> Result<(), String> {
+        let step = |step: &str, e: std::io::Error| match e.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("no answer ({step})"),
+            ErrorKind::ConnectionRefused => "refused".to_owned(),
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => format!("reset ({step})"),
+            kind => format!("{kind:?} ({step})"),
+        };
+        if self.stream.is_none() {
+            let stream = TcpStream::connect_timeout(&self.address, PATIENCE)
+                .map_err(|e| step("connect", e))?;
+            stream
+                .set_read_timeout(Some(PATIENCE))
+                .map_err(|e| step("limit", e))?;
+            self.stream = Some(stream);
+        }
+        let stream = self.stream.as_mut().expect("it was opened");
+        let close = match self.connections {
+            Connections::New => "Connection: close\r\n",
+            Connections::KeptAlive => "",
+        };
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{close}\r\n", self.host);
+        stream
+            .write_all(request.as_bytes())
+            .map_err(|e| step("write", e))?;
+        let mut bytes = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            let head = bytes
+                .windows(4)
+                .position(|four| four == b"\r\n\r\n")
+                .map(|at| at + 4);
+            if let Some(head) = head {
+                let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+                let status = text.split(' ').nth(1).unwrap_or("?").to_owned();
+                let length = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length:"))
+                    .and_then(|length| length.trim().parse::<usize>().ok());
+                let chunked = text.contains("transfer-encoding: chunked");
+                let whole = match length {
+                    Some(length) => bytes.len() >= head + length,
+                    None if chunked => bytes.ends_with(b"0\r\n\r\n"),
+                    None => false,
+                };
+                if whole {
+                    if text.contains("connection: close") {
+                        self.stream = None;
+                    }
+                    return if status == "200" {
+                        Ok(())
+                    } else {
+                        Err(format!("status {status}"))
+                    };
+                }
+            }
+            match stream.read(&mut piece) {
+                Ok(0) => return Err(format!("closed after {} bytes", bytes.len())),
+                Ok(read) => bytes.extend_from_slice(&piece[..read]),
+                Err(e) => return Err(step("read", e)),
+            }
+        }
+    }
+}
