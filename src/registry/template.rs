@@ -1,6 +1,6 @@
 //! Services -> the full text of haproxy.cfg. Pure: the only place that writes HAProxy syntax.
 //!
-//! Rules from facts/haproxy.md, section 3 and recommendations (c) and (d); accepted without a
+//! Rules as measured on HAProxy 2.4 to 3.4; accepted without a
 //! warning by HAProxy 2.4 to 3.4. Values from containers are checked once more here, stand in single
 //! quotes (inside which HAProxy interprets nothing), and every generated name has a prefix.
 //! Same services, same bytes.
@@ -20,10 +20,10 @@ use crate::config::{ACL_PREFIX, BACKEND_PREFIX, Config, RULES_MARK, Section};
 /// make it refuse the whole file; the next line of the same acl is an OR.
 const PATTERNS_PER_LINE_MAX: usize = 50;
 
-/// Longest service name, as in facts/haproxy.md (c).
+/// Longest service name.
 const NAME_BYTES_MAX: usize = 63;
 
-/// Longest cookie name, as in facts/haproxy.md (c).
+/// Longest cookie name.
 const COOKIE_BYTES_MAX: usize = 64;
 
 /// Everything up to the rules when the operator gives no base of his own.
@@ -277,7 +277,7 @@ pub fn render(base: &Base, services: &[Service]) -> Rendered {
     Rendered { text, left_out }
 }
 
-/// Why a service cannot be written, by the grammar of facts/haproxy.md (c).
+/// Why a service cannot be written, by the grammar that no HAProxy version misreads.
 pub fn fault(service: &Service) -> Option<String> {
     let name = &service.name;
     if !is_service_name(name) {

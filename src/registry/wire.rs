@@ -1,7 +1,7 @@
 //! What of a payload goes over the wire to the real Cosmos, and what cannot. Pure.
 //!
 //! Its template pastes values without quotes and matches whole host names only; its store is
-//! poisoned by services without containers. Rules: facts/cosmos.md, sections 1, 2 and 4.
+//! poisoned by services without containers. Rules: what the real service's code was seen to do.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,8 +16,8 @@ const NAMES_REFUSED: &[&str] = &["or", "if", "unless", "http", "default"];
 
 /// Whether the real service can route a candidate as it is meant; the reason if it cannot.
 ///
-/// Its template matches whole host names only and pastes values without quotes (facts/cosmos.md,
-/// 2.14 to 2.17). Such a candidate is left out by the caller with this reason.
+/// Its template matches whole host names only and pastes values without quotes.
+/// Such a candidate is left out by the caller with this reason.
 ///
 /// # Errors
 /// The reason, for the operator.
@@ -76,7 +76,7 @@ pub fn can_send(candidate: &Candidate) -> std::result::Result<(), String> {
 }
 
 /// The candidates that Cosmos gets: those with an instance. One stored without containers would make
-/// every later call fail (facts/cosmos.md, bug 6); without its backend it answers 503 all the same.
+/// every later call fail (seen on the real service); without its backend it answers 503 all the same.
 pub(super) fn sendable(payload: &Payload) -> impl Iterator<Item = &Candidate> {
     payload
         .candidates

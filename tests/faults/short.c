@@ -1,0 +1,44 @@
+/* Preloaded by the fault campaign: the Nth write, send, read or recv of the process does half of what was asked;
+ * a count of 0 means each of them. Reads give one byte. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static int strikes(const char *name, int *count) {
+    const char *when = getenv(name);
+    return when && (atoi(when) == 0 || ++*count == atoi(when));
+}
+
+static size_t half(size_t length) { return length > 1 ? length / 2 : length; }
+
+ssize_t write(int fd, const void *bytes, size_t length) {
+    static ssize_t (*real)(int, const void *, size_t);
+    static int count;
+    if (!real) real = (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
+    return real(fd, bytes, strikes("SHORT_WRITE", &count) ? half(length) : length);
+}
+
+ssize_t send(int fd, const void *bytes, size_t length, int flags) {
+    static ssize_t (*real)(int, const void *, size_t, int);
+    static int count;
+    if (!real) real = (ssize_t (*)(int, const void *, size_t, int))dlsym(RTLD_NEXT, "send");
+    return real(fd, bytes, strikes("SHORT_SEND", &count) ? half(length) : length, flags);
+}
+
+ssize_t read(int fd, void *bytes, size_t length) {
+    static ssize_t (*real)(int, void *, size_t);
+    static int count;
+    if (!real) real = (ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
+    return real(fd, bytes, strikes("SHORT_READ", &count) ? 1 : length);
+}
+
+ssize_t recv(int fd, void *bytes, size_t length, int flags) {
+    static ssize_t (*real)(int, void *, size_t, int);
+    static int count;
+    if (!real) real = (ssize_t (*)(int, void *, size_t, int))dlsym(RTLD_NEXT, "recv");
+    return real(fd, bytes, strikes("SHORT_RECV", &count) ? 1 : length, flags);
+}
