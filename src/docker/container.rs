@@ -293,7 +293,6 @@ impl List {
         match (self.bad, self.at) {
             (Some(bad), _) => Err(bad),
             (None, At::End) => Ok(self.rows),
-            (None, At::NoList) if self.held.trim_ascii() == b"null" => Ok(Vec::new()),
             (None, At::NoList) => Err(match serde_json::from_slice::<IgnoredAny>(&self.held) {
                 Ok(_) => "it is no list of containers".to_owned(),
                 Err(error) => error.to_string(),
