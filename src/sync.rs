@@ -173,6 +173,11 @@ impl Syncer {
         &self.selection
     }
 
+    /// Gives back the memory of [`Syncer::selection`], as much as all that is known of the containers.
+    pub fn forget_selection(&mut self) {
+        self.selection = Selection::default();
+    }
+
     /// What the last pass came to.
     pub fn record(&self) -> &Record {
         &self.record
@@ -181,11 +186,6 @@ impl Syncer {
     /// Fingerprint of the config that HAProxy last took.
     pub fn taken(&self) -> Option<String> {
         self.haproxy.taken()
-    }
-
-    /// Gives back the memory of [`Syncer::selection`], as much as all that is known of the containers.
-    pub fn forget_selection(&mut self) {
-        self.selection = Selection::default();
     }
 
     /// When something must be looked at again without any news.

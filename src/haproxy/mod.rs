@@ -375,6 +375,8 @@ impl Haproxy {
             request: self.settled(request),
             loaded,
         };
+        // Read before it is written anew.
+        LazyCell::force(&last_good);
         self.memory.remember(&taken, &installed);
         let how = Applied {
             check: checked - started,
