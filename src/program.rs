@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -25,6 +26,8 @@ const OUTPUT_BYTES_MAX: u64 = 64 << 10;
 const FLOOD_BYTES_MAX: u64 = 8 << 20;
 /// How often the size of a running program's output is looked at.
 const FLOOD_LOOK: Duration = Duration::from_secs(1);
+/// First and longest pause between two looks at a program where the kernel cannot wake us when it ends.
+const LOOK_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// How long a program has to go after SIGTERM, before SIGKILL.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -132,12 +135,20 @@ fn stop_leftovers(child: &Child, name: &str) {
 
 /// A file without a name, so that nothing is left behind even by kill -9.
 fn output_file(folder: &Path) -> Result<File> {
-    let path = folder.join(format!(".output-{}", std::process::id()));
+    // Two threads may run a program each, and in containers every process may be number 1.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let path = folder.join(format!(
+        ".output-{}-{}-{}",
+        std::process::id(),
+        now.unwrap_or_default().as_nanos(),
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    ));
     let open = || {
         let file = File::options()
             .read(true)
             .append(true)
-            .create(true)
+            .create_new(true)
             .open(&path)?;
         std::fs::remove_file(&path)?;
         Ok(file)
@@ -159,8 +170,13 @@ fn wait(
 ) -> std::result::Result<Option<ExitStatus>, String> {
     let broken = |e: &dyn std::fmt::Display| format!("cannot wait for it: {e}");
     let until = Instant::now() + limit;
-    let pidfd = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty())
-        .map_err(|e| broken(&e))?;
+    let pidfd = match rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
+        Ok(pidfd) => Some(pidfd),
+        // Kernels before 5.3, and sandboxes that do not know the call.
+        Err(Errno::NOSYS | Errno::PERM) => None,
+        Err(e) => return Err(broken(&e)),
+    };
+    let mut pause = LOOK_PAUSES.0;
     loop {
         if let Some(status) = child.try_wait().map_err(|e| broken(&e))? {
             return Ok(Some(status));
@@ -178,8 +194,13 @@ fn wait(
         if left.is_zero() {
             return Ok(None);
         }
+        let Some(pidfd) = &pidfd else {
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(LOOK_PAUSES.1);
+            continue;
+        };
         let slice = Timespec::try_from(left.min(FLOOD_LOOK)).map_err(|e| broken(&e))?;
-        match rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&slice)) {
+        match rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&slice)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(broken(&e)),
         }

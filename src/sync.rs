@@ -130,6 +130,8 @@ pub struct Syncer {
     said: Said,
     history: History,
     hold_said: bool,
+    /// SIGHUP has asked to end a rollback's hold.
+    resume: bool,
     record: Record,
 }
 
@@ -156,6 +158,7 @@ impl Syncer {
             ready: Ready::new(parts.ready),
             said: Said::default(),
             hold_said: false,
+            resume: false,
             record: Record::begin("nothing"),
         }
     }
@@ -170,6 +173,11 @@ impl Syncer {
         &self.selection
     }
 
+    /// Gives back the memory of [`Syncer::selection`], as much as all that is known of the containers.
+    pub fn forget_selection(&mut self) {
+        self.selection = Selection::default();
+    }
+
     /// What the last pass came to.
     pub fn record(&self) -> &Record {
         &self.record
@@ -180,17 +188,12 @@ impl Syncer {
         self.haproxy.taken()
     }
 
-    /// Gives back the memory of [`Syncer::selection`], as much as all that is known of the containers.
-    pub fn forget_selection(&mut self) {
-        self.selection = Selection::default();
-    }
-
     /// When something must be looked at again without any news.
     pub fn next_due(&self) -> Option<Instant> {
         let looks = self.inventory.next_due().into_iter();
         let looks = looks
             .chain(self.list_again)
-            .chain(self.flapping.next_due(Instant::now()))
+            .chain(self.flapping.next_due())
             .chain(self.ready.next_due());
         if self.record.ended == Ended::Held {
             // Nothing is asked or applied while a rollback holds, so what is due there stays due.
@@ -237,16 +240,22 @@ impl Syncer {
     }
 
     fn steps(&mut self, news: &News, look: Look, record: &mut Record) -> Result<Ended> {
-        let _lock = self.lock()?;
+        self.owed = self.owed.max(look);
+        self.resume |= news.resume;
+        let _lock = self.lock().inspect_err(|_| {
+            // The news was taken out of the inbox and is not told again.
+            if !news.changes.is_empty() {
+                self.owed = Look::Afresh;
+            }
+        })?;
         let started = Instant::now();
         record.stage = Stage::Look;
         self.haproxy.tend(started);
-        self.owed = self.owed.max(look);
         self.look(news)?;
         self.want_addresses(look, started);
         self.wait_ready();
         let mut payload = self.payload();
-        if self.held(news.resume)? {
+        if self.held()? {
             self.said.say(&self.selection);
             record.look = Some(started.elapsed());
             record.counts = Some(self.counts());
@@ -308,7 +317,19 @@ impl Syncer {
         let request = format!("rollback to {}", entry.fingerprint);
         let ended = self.apply(config, &request, &mut record);
         match ended {
-            Ok(ended) => Ok((entry.clone(), ended)),
+            Ok(ended) => {
+                // A service that HAProxy refuses today may be left out of it.
+                if let Some(live) = self.haproxy.on_disk()
+                    && let Some(fingerprint) = config::split_fingerprint(&live).1
+                    && fingerprint != entry.fingerprint
+                {
+                    self.history.set_hold(&Hold {
+                        fingerprint: fingerprint.to_owned(),
+                        ..Hold::of(entry)
+                    })?;
+                }
+                Ok((entry.clone(), ended))
+            }
             Err(error) => {
                 match &earlier {
                     Some(hold) => self.history.set_hold(hold)?,
@@ -359,11 +380,26 @@ impl Syncer {
     }
 
     /// Whether a rollback holds the config. SIGHUP ends it.
-    fn held(&mut self, resume: bool) -> Result<bool> {
+    fn held(&mut self) -> Result<bool> {
+        let resume = std::mem::take(&mut self.resume);
         let Some(hold) = self.history.hold() else {
             self.hold_said = false;
             return Ok(false);
         };
+        let on_disk = self.haproxy.on_disk();
+        let on_disk = on_disk
+            .as_deref()
+            .and_then(|text| config::split_fingerprint(text).1);
+        let taken = self.haproxy.taken();
+        let is_there = [on_disk, taken.as_deref()].contains(&Some(hold.fingerprint.as_str()));
+        if hold.since.is_some() && !is_there {
+            // The hold is written first and the config second; no rollback is under way while we have the lock.
+            self.history.end_hold()?;
+            log::warn!(
+                "a rollback was cut short before HAProxy got its config: the containers count again"
+            );
+            return Ok(false);
+        }
         if resume {
             self.history.end_hold()?;
             log::info!("the rollback is over: the containers count again");
@@ -431,6 +467,7 @@ impl Syncer {
 
     /// Sorts what is known into services; what a registry is asked for them.
     fn payload(&mut self) -> Payload {
+        self.flapping.let_in(Instant::now());
         self.selection = self.select(&|id| self.ready.held(id));
         self.selection
             .leave_out(|service| self.registry.can_route(service));

@@ -168,7 +168,7 @@ pub fn connect_and_shake(
     let tried = || format!("cannot connect to {address}");
     let stream = match address {
         Address::Unix(path) => Stream::Plain(Timed::new(Socket::Unix(
-            connect_unix(path, timeout).map_err(|error| refused(tried(), &error, None))?,
+            unix_stream(path, timeout).map_err(|error| refused(tried(), &error, None))?,
         ))),
         Address::Tcp { host, port, tls } => {
             let deadline = Instant::now() + timeout;
@@ -297,7 +297,8 @@ impl fmt::Display for Plain<'_> {
 
 /// std's connect to a Unix socket waits for ever while the listener's queue is full (a frozen daemon);
 /// the send timeout bounds it.
-fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+/// A stream to a Unix socket; unlike std's connect it waits no longer than `timeout` where the backlog is full.
+pub(crate) fn unix_stream(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -308,6 +309,16 @@ fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, None)?;
     Ok(UnixStream::from(socket))
+}
+
+/// A stream to `HOST:PORT`, name resolution included, by `deadline`.
+pub(crate) fn tcp_stream(address: &str, deadline: Instant) -> io::Result<TcpStream> {
+    let (host, port) = address
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "want HOST:PORT"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    connect_tcp(host, port, deadline).map_err(|(_, error)| error)
 }
 
 /// Tries all addresses of a name in the resolver's order; on failure the last address tried.

@@ -7,6 +7,7 @@
 //! A stream is opened before everything is looked at, so nothing falls between the two. A stream that ends
 //! is routine (a daemon restarts, a proxy cuts what is quiet): what is known stands until the next look.
 
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -74,7 +75,7 @@ pub fn run(
             book.link(link, at);
         }
         book.write();
-        let ask_due = overlay(&mut syncer, &inbox)?
+        let ask_due = overlay(&mut syncer, &inbox)
             .into_iter()
             .chain(notify.beat_due(Instant::now()))
             .chain(book.due())
@@ -90,6 +91,7 @@ pub fn run(
                     syncer.use_api(&connected.api);
                     stream = Some(connected.hangup);
                 }
+                let look_due = syncer.look_owed() || news.look || due == Due::Resync;
                 let ended = pass(&mut syncer, &news, due, &mut refrain);
                 notify.status(&status(&syncer, ended));
                 if news.asked {
@@ -104,12 +106,12 @@ pub fn run(
                     inbox.hang_up_opening();
                 }
                 let now = Instant::now();
-                if !syncer.look_owed() && (news.look || due == Due::Resync) {
+                if look_due && !syncer.look_owed() {
                     schedule.looked(now);
                 }
                 schedule.passed(ended, waiting.filter(|_| news.events > 0), now);
                 if let Some(at) = syncer.next_due() {
-                    schedule.recheck(at);
+                    schedule.recheck(at, now);
                 }
                 if news.events > 0 {
                     book.events();
@@ -127,10 +129,8 @@ pub fn run(
 
 /// Takes in what Weave's router answered and asks it again when that is due, on a thread that lives for
 /// one question. Returns when the next question is due.
-fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Result<Option<Instant>> {
-    let Some(overlay) = syncer.overlay() else {
-        return Ok(None);
-    };
+fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Option<Instant> {
+    let overlay = syncer.overlay()?;
     if inbox
         .take_answer()
         .is_some_and(|answer| overlay.answered(answer))
@@ -141,13 +141,22 @@ fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Result<Option<Instant>> {
     if overlay.due().is_some_and(|at| at <= now)
         && let Some(asker) = overlay.begin(now)
     {
-        let inbox = inbox.clone();
-        thread::Builder::new()
-            .name("weave".to_owned())
-            .spawn(move || inbox.answered(asker.ask()))
-            .map_err(|e| Error::new("cannot start the thread that asks Weave's router", e))?;
+        // Handed over by way of a slot, so that it is still ours where no thread can be started.
+        let slot = Arc::new(Mutex::new(Some(asker)));
+        let (taken, back) = (Arc::clone(&slot), inbox.clone());
+        let ask = move || {
+            if let Some(asker) = taken.lock().ok().and_then(|mut slot| slot.take()) {
+                back.answered(asker.ask());
+            }
+        };
+        if let Err(e) = thread::Builder::new().name("weave".to_owned()).spawn(ask)
+            && let Some(asker) = slot.lock().ok().and_then(|mut slot| slot.take())
+        {
+            let error = Error::new("cannot start the thread that asks Weave's router", e);
+            overlay.answered(asker.not_asked(error));
+        }
     }
-    Ok(overlay.due())
+    overlay.due()
 }
 
 /// Runs one pass and tells what came of it.

@@ -161,9 +161,13 @@ impl Haproxy {
         self.doubt.is_none()
             && self.memory.taken().is_some_and(|taken| {
                 taken.request == request
-                    && self
-                        .on_disk()
-                        .is_some_and(|text| carries(&text, &taken.fingerprint))
+                    && self.on_disk().is_some_and(|text| {
+                        carries(&text, &taken.fingerprint)
+                            && !self
+                                .runtime
+                                .as_ref()
+                                .is_some_and(|runtime| runtime.keeps_out(&text))
+                    })
             })
     }
 
@@ -302,7 +306,7 @@ impl Haproxy {
         let taken = self.memory.taken();
         let wanted = config::with_fingerprint(&asked);
         if self.runs(&wanted, before.as_deref(), taken.as_ref()) {
-            if unasked.is_empty() && !self.held.is_empty() {
+            if !self.held.is_empty() {
                 self.held.found(&[], &unasked, &blocks, Instant::now());
             }
             return Ok(self.unchanged(&wanted, taken, request));
@@ -346,7 +350,13 @@ impl Haproxy {
         let fingerprint = fingerprint_of(&installed);
         let live = match self.by_socket(before.as_deref(), taken.as_ref(), &installed) {
             Some(loaded) => Ok((By::Socket, true, loaded)),
-            None if waiting && live::shows(&self.settings, &fingerprint) => {
+            // What it shows proves nothing where the runtime socket has changed its servers since it loaded that.
+            None if waiting
+                && taken
+                    .as_ref()
+                    .is_none_or(|taken| taken.loaded != fingerprint)
+                && live::shows(&self.settings, &fingerprint) =>
+            {
                 Ok((By::Itself, true, fingerprint.clone()))
             }
             None => match live::reload(&self.settings, &path, &fingerprint) {
@@ -374,6 +384,8 @@ impl Haproxy {
             request: self.settled(request),
             loaded,
         };
+        // Read before it is written anew.
+        LazyCell::force(&last_good);
         self.memory.remember(&taken, &installed);
         let how = Applied {
             check: checked - started,

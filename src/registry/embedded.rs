@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::template::{self, Base, LeftOut, Server, Service};
-use super::{Candidate, Instance, Payload, Registry};
+use super::{Candidate, Instance, Payload, Registry, Running};
 use crate::error::{Error, Result};
 
 /// Most services of one table. Four times what HAProxy was measured with.
@@ -192,54 +192,60 @@ fn hash(state: &State) -> u64 {
 /// candidates' own, then services known only from the store, by name.
 pub fn merge(stored: &State, payload: &Payload) -> Merged {
     let mut left_out = Vec::new();
-    let mut running: HashMap<&str, BTreeMap<&str, &str>> = HashMap::new();
-    for entry in &payload.running {
-        running
-            .entry(&entry.service_name)
-            .or_default()
-            .insert(&entry.id, &entry.ip);
-    }
+    // Stable: of two addresses of one instance the later one counts.
+    let mut running: Vec<&Running> = payload.running.iter().collect();
+    running.sort_by(|a, b| (&a.service_name, &a.id).cmp(&(&b.service_name, &b.id)));
     let known: HashMap<&str, &Candidate> = stored
         .services
         .iter()
         .map(|service| (service.service_name.as_str(), service))
         .collect();
 
-    let mut order: Vec<Candidate> = Vec::with_capacity(payload.candidates.len());
+    let mut order: Vec<Entry<'_>> = Vec::with_capacity(payload.candidates.len());
     let mut places: HashMap<&str, usize> = HashMap::with_capacity(payload.candidates.len());
     for candidate in &payload.candidates {
-        if let Some(&place) = places.get(candidate.service_name.as_str()) {
-            order[place]
-                .containers
-                .extend(candidate.containers.iter().cloned());
+        let again = places.get(candidate.service_name.as_str());
+        if let Some(entry) = again.and_then(|&place| order.get_mut(place)) {
+            entry.instances.extend(&candidate.containers);
             continue;
         }
-        if let Some(why) = template::fault(&settings(candidate)) {
+        let service = settings(candidate);
+        if let Some(why) = template::fault(&service) {
             left_out.push(LeftOut {
-                service: candidate.service_name.clone(),
+                service: service.name,
                 why,
             });
             continue;
         }
         places.insert(&candidate.service_name, order.len());
-        order.push(candidate.clone());
+        order.push(Entry {
+            candidate,
+            service,
+            instances: candidate.containers.iter().collect(),
+        });
     }
     let mut forgotten_no_more: Vec<&Candidate> = stored
         .services
         .iter()
         .filter(|service| !places.contains_key(service.service_name.as_str()))
-        .filter(|service| running.contains_key(service.service_name.as_str()))
+        .filter(|service| !of(&running, &service.service_name).is_empty())
         .filter(|service| template::fault(&settings(service)).is_none())
         .collect();
     forgotten_no_more.sort_by(|a, b| a.service_name.cmp(&b.service_name));
-    order.extend(forgotten_no_more.into_iter().map(|service| Candidate {
-        containers: Vec::new(),
-        ..service.clone()
+    order.extend(forgotten_no_more.into_iter().map(|candidate| Entry {
+        candidate,
+        service: settings(candidate),
+        instances: Vec::new(),
     }));
 
     let mut state = State::default();
     let mut services = Vec::with_capacity(order.len());
-    for candidate in order {
+    for entry in order {
+        let Entry {
+            candidate,
+            mut service,
+            instances,
+        } = entry;
         let name = candidate.service_name.as_str();
         let stored_ip = |id: &str| {
             known
@@ -248,19 +254,19 @@ pub fn merge(stored: &State, payload: &Payload) -> Merged {
                 .map(|stored| stored.ip.as_str())
         };
         let mut addresses: BTreeMap<&str, &str> = BTreeMap::new();
-        for (&id, &ip) in running.get(name).into_iter().flatten() {
+        for Running { id, ip, .. } in of(&running, name) {
             let ip = if ip.is_empty() {
                 stored_ip(id)
             } else {
-                Some(ip)
+                Some(ip.as_str())
             };
             addresses.insert(id, ip.unwrap_or_default());
         }
-        for instance in &candidate.containers {
+        for instance in instances {
             addresses.insert(&instance.id, &instance.ip);
         }
-        let mut service = settings(&candidate);
         let mut containers = Vec::with_capacity(addresses.len());
+        service.servers.reserve_exact(addresses.len());
         for (id, ip) in addresses {
             match ip.parse::<IpAddr>() {
                 Ok(address) if !address.is_unspecified() && template::is_server_name(id) => {
@@ -282,8 +288,12 @@ pub fn merge(stored: &State, payload: &Payload) -> Merged {
         services.push(service);
         if !containers.is_empty() {
             state.services.push(Candidate {
+                service_name: candidate.service_name.clone(),
+                port: candidate.port,
+                config_mode: candidate.config_mode,
+                predicate: candidate.predicate.clone(),
+                cookie: candidate.cookie.clone(),
                 containers,
-                ..candidate
             });
         }
     }
@@ -297,6 +307,21 @@ pub fn merge(stored: &State, payload: &Payload) -> Merged {
         services,
         left_out,
     }
+}
+
+/// A service on its way through [`merge`].
+struct Entry<'p> {
+    candidate: &'p Candidate,
+    service: Service,
+    instances: Vec<&'p Instance>,
+}
+
+/// What runs of one service, in a list sorted by service.
+fn of<'r, 'p>(running: &'r [&'p Running], service: &str) -> &'r [&'p Running] {
+    let from = running.partition_point(|entry| entry.service_name.as_str() < service);
+    let rest = running.get(from..).unwrap_or_default();
+    let length = rest.partition_point(|entry| entry.service_name == service);
+    rest.get(..length).unwrap_or_default()
 }
 
 /// A candidate's settings, without its instances.
@@ -318,7 +343,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::registry::haproxy_check::assert_accepted;
-    use crate::registry::{Mode, Running, answer};
+    use crate::registry::{Mode, answer};
 
     fn large(services: usize, instances: usize) -> Payload {
         let mut payload = Payload::default();

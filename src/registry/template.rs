@@ -120,9 +120,9 @@ pub struct Base {
     head: String,
     /// What the base has after its last frontend.
     tail: String,
-    /// Names of proxies that a generated backend must not take.
-    proxies: HashSet<String>,
-    /// Names of acls in the last frontend that a generated acl must not take.
+    /// Services whose generated backend would have the name of a proxy of the base.
+    backends: HashSet<String>,
+    /// Services whose generated acl would have the name of one in the last frontend.
     acls: HashSet<String>,
     /// Whether the defaults that hold at the end of the base are already HTTP.
     http_defaults: bool,
@@ -197,15 +197,17 @@ impl Base {
         Ok(Base {
             head: text[..split].to_owned(),
             tail: text[split..].to_owned(),
-            proxies: config
+            backends: config
                 .sections()
                 .filter(is_proxy)
-                .map(|section| section.name().to_owned())
+                .filter_map(|section| section.name().strip_prefix(BACKEND_PREFIX))
+                .map(str::to_owned)
                 .collect(),
             acls: last
                 .lines()
                 .filter(|line| line.keyword() == "acl")
-                .map(|line| line.word(1).to_owned())
+                .filter_map(|line| line.word(1).strip_prefix(ACL_PREFIX))
+                .map(|name| name.split(':').next().unwrap_or(name).to_owned())
                 .collect(),
             http_defaults,
         })
@@ -321,15 +323,15 @@ pub fn fault(service: &Service) -> Option<String> {
 }
 
 fn clash(base: &Base, service: &Service) -> Option<String> {
-    let backend = format!("{BACKEND_PREFIX}{}", service.name);
-    let acl = format!("{ACL_PREFIX}{}", service.name);
-    if base.proxies.contains(&backend) {
-        return Some(format!("the base already has a proxy named {backend}"));
-    }
-    let own = format!("{acl}:");
-    if base.acls.contains(&acl) || base.acls.iter().any(|taken| taken.starts_with(&own)) {
+    let name = &service.name;
+    if base.backends.contains(name) {
         return Some(format!(
-            "the base's frontend already has an acl named {acl}"
+            "the base already has a proxy named {BACKEND_PREFIX}{name}"
+        ));
+    }
+    if base.acls.contains(name) {
+        return Some(format!(
+            "the base's frontend already has an acl named {ACL_PREFIX}{name}"
         ));
     }
     None

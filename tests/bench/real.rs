@@ -124,10 +124,10 @@ impl Site {
         });
     }
 
-    /// Follows the daemon: action, id and time of each start and die.
-    fn events(&self) -> Receiver<(String, String, u128)> {
+    /// Follows the daemon: action, id and time of each start, kill and die.
+    fn events(&self) -> Receiver<Told> {
         let mut stream = UnixStream::connect(&self.socket).expect("the daemon");
-        let path = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22start%22%2C%22die%22%5D%7D";
+        let path = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22start%22%2C%22kill%22%2C%22die%22%5D%7D";
         stream
             .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
             .expect("the daemon");
@@ -176,17 +176,24 @@ impl Site {
     }
 }
 
-/// Waits for one container's event; its time.
-fn event_of(events: &Receiver<(String, String, u128)>, action: &str, id: &str) -> u128 {
+type Told = (String, String, u128);
+
+/// Waits for one container's event; its time. Others are held for later.
+fn event_of(held: &mut Vec<Told>, events: &Receiver<Told>, action: &str, id: &str) -> u128 {
     let until = Instant::now() + SHOWN;
-    while let Ok((what, who, at)) =
-        events.recv_timeout(until.saturating_duration_since(Instant::now()))
-    {
-        if what == action && who == id {
-            return at;
+    loop {
+        if let Some(at) = held
+            .iter()
+            .position(|(what, who, _)| what == action && who == id)
+        {
+            return held.remove(at).2;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        match events.recv_timeout(left) {
+            Ok(told) => held.push(told),
+            Err(_) => panic!("the daemon tells no {action} of {id}"),
         }
     }
-    panic!("the daemon tells no {action} of {id}");
 }
 
 fn nanos(time: SystemTime) -> u128 {
@@ -246,7 +253,8 @@ fn sync(site: &Site, programs: &Programs, count: usize, runs: usize) -> Vec<Row>
     ]
 }
 
-/// A lone start and a lone die, from the daemon's time of the event to the file.
+/// A lone start and a lone end, from the daemon's time of the event to the file. A container leaves the file with
+/// the signal that ends it: its `die` comes later.
 fn lone(site: &Site, programs: &Programs, count: usize, runs: usize) -> Vec<Row> {
     let tool = site.watch(programs, &["--resync", "0"]);
     let events = site.events();
@@ -254,7 +262,7 @@ fn lone(site: &Site, programs: &Programs, count: usize, runs: usize) -> Vec<Row>
     let (mut start, mut die, mut inspect) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
         for (action, command, samples) in
-            [("start", "start", &mut start), ("die", "kill", &mut die)]
+            [("start", "start", &mut start), ("kill", "kill", &mut die)]
         {
             std::thread::sleep(CALM);
             tool.replaced.count();
@@ -263,7 +271,7 @@ fn lone(site: &Site, programs: &Programs, count: usize, runs: usize) -> Vec<Row>
                 site.docker(&[command, &id]);
                 replaced.join().expect("waited")
             });
-            let at = event_of(&events, action, &id);
+            let at = event_of(&mut Vec::new(), &events, action, &id);
             samples.push(watched.map_or(f64::INFINITY, |moment| since(at, nanos(moment.clock))));
             if action == "start" {
                 let path = format!("/containers/{id}/json");
@@ -293,7 +301,7 @@ fn lone(site: &Site, programs: &Programs, count: usize, runs: usize) -> Vec<Row>
     };
     vec![
         row("start", start, median(&inspect) + write),
-        row("die", die, write),
+        row("kill", die, write),
     ]
 }
 
@@ -307,9 +315,10 @@ fn burst(site: &Site, programs: &Programs) -> Vec<Row> {
         .map(|name| site.make(&["create"], name, name))
         .collect();
     let mut rows = Vec::new();
+    let mut held = Vec::new();
     for (action, command, pace) in [
         ("start", "start", BURST.1 / 20),
-        ("die", "kill", Duration::ZERO),
+        ("kill", "kill", Duration::ZERO),
     ] {
         std::thread::sleep(CALM);
         tool.replaced.count();
@@ -339,10 +348,7 @@ fn burst(site: &Site, programs: &Programs) -> Vec<Row> {
         });
         let times: Vec<u128> = ids
             .iter()
-            .map(|_| {
-                let (_, _, at) = events.recv_timeout(SHOWN).expect("an event of each");
-                at
-            })
+            .map(|id| event_of(&mut held, &events, action, id))
             .collect();
         let (first, last) = (
             times.iter().min().copied().unwrap_or(0),
@@ -577,7 +583,7 @@ fn served(site: &Site, programs: &Programs, runs: usize, by_socket: bool) -> Vec
             site.docker(&["start", &id]);
             asking.join().expect("asked")
         });
-        let at = event_of(&events, "start", &id);
+        let at = event_of(&mut Vec::new(), &events, "start", &id);
         samples.push(shown.map_or(f64::INFINITY, |shown| since(at, shown)));
         site.remove(&[name]);
     }

@@ -843,3 +843,17 @@ fn the_configs_mode_is_kept() {
         .mode();
     assert_eq!(mode & 0o777, 0o640);
 }
+
+/// The words on stdout are of what changed since HAProxy last took a config, not since the last write.
+#[test]
+fn sync_says_what_changed() {
+    let sandbox = Sandbox::new("sync-words");
+    sandbox.docker.add(web("asteroid-1", "10.2.0.2"));
+    let first = sandbox.sync(&[]).exits(0);
+    assert_eq!(first.stdout, "first config: 1 service, 1 server\n");
+    let second = Container::serving("asteroid-2", "10.2.0.3", "api", "api.example");
+    sandbox.docker.add(second);
+    let said = sandbox.sync(&[]).exits(0).stdout;
+    assert!(said.starts_with("added api, +api/"), "{said}");
+    assert!(said.ends_with("; now 2 services, 2 servers\n"), "{said}");
+}
