@@ -91,6 +91,7 @@ pub(crate) fn joined(
         host: transport::host_address(),
         overlay: overlay(options, scratch)?,
         address_patience: addresses,
+        ready: options.ready,
         registry,
         table: options.cosmos_table.clone(),
         haproxy: haproxy(options, &state_dir)?,

@@ -6,13 +6,15 @@
 //! of a folder), and a file that is a mount point of its own (a container's single-file bind mount)
 //! cannot be renamed over and is written in place.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 
@@ -21,6 +23,9 @@ const NEW_FILE_MODE: u32 = 0o644;
 
 /// Most names tried for a staged file before we say that the folder is odd.
 const NAME_ATTEMPTS_MAX: u32 = 100;
+
+/// A staged file of this age belongs to nobody any more: no pass takes so long.
+const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
 /// How far the bytes must have got before the old file is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +95,7 @@ fn stage_with(target: &Path, bytes: &[u8], durability: Durability) -> Result<Sta
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
         Err(cause) => return Err(failure(tried(), &target, &cause)),
     };
+    remove_leftovers(&target);
     let (file, path) = create_beside(&target).map_err(|cause| failure(tried(), &target, &cause))?;
     let staged = Staged {
         path,
@@ -185,6 +191,40 @@ fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
+}
+
+/// Removes what passes that were killed have left beside the target. A folder that cannot be read is somebody
+/// else's trouble.
+fn remove_leftovers(target: &Path) {
+    let Some(name) = target.file_name() else {
+        return;
+    };
+    let entries = fs::read_dir(folder_of(target)).into_iter().flatten();
+    for entry in entries.flatten() {
+        let old = entry
+            .metadata()
+            .and_then(|meta| meta.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= LEFTOVER_AGE));
+        if let Some(pid) = stager(&entry.file_name(), name)
+            && old
+            && !Path::new("/proc").join(pid.to_string()).exists()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The process that staged a file of this name for `target`, if one did.
+fn stager(name: &OsStr, target: &OsStr) -> Option<u32> {
+    let rest = name
+        .as_bytes()
+        .strip_prefix(b".")?
+        .strip_prefix(target.as_bytes())?
+        .strip_prefix(b".")?
+        .strip_suffix(b".tmp")?;
+    let (pid, count) = std::str::from_utf8(rest).ok()?.split_once('-')?;
+    count.parse::<u32>().ok()?;
+    pid.parse().ok()
 }
 
 /// A new file of a name that nobody uses: `.NAME.PID-N.tmp`.
@@ -354,6 +394,37 @@ mod tests {
         drop(staged);
         assert_eq!(folder.names(), ["haproxy.cfg"]);
         assert_eq!(fs::read(&target).expect("the old file"), b"old");
+    }
+
+    /// Found by the fault campaign: each kill between staging and renaming left a file for ever.
+    #[test]
+    fn what_killed_passes_left_is_removed_in_time() {
+        let folder = Folder::new("leftovers");
+        let target = folder.0.join("haproxy.cfg");
+        let ours = format!(".haproxy.cfg.{}-0.tmp", process::id());
+        let hours_ago = std::time::SystemTime::now() - 2 * LEFTOVER_AGE;
+        for (name, old) in [
+            (".haproxy.cfg.4294967295-0.tmp", true),
+            (".haproxy.cfg.4294967295-1.tmp", false),
+            (ours.as_str(), true),
+            (".haproxy.cfg.mine.tmp", true),
+            (".other.cfg.4294967295-0.tmp", true),
+        ] {
+            let file = File::create(folder.0.join(name)).expect("a file");
+            if old {
+                file.set_modified(hours_ago).expect("its time");
+            }
+        }
+        replace(&target, b"new").expect("replaced");
+        let mut kept = [
+            ".haproxy.cfg.4294967295-1.tmp",
+            ours.as_str(),
+            ".haproxy.cfg.mine.tmp",
+            ".other.cfg.4294967295-0.tmp",
+            "haproxy.cfg",
+        ];
+        kept.sort_unstable();
+        assert_eq!(folder.names(), kept);
     }
 
     #[test]

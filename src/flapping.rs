@@ -87,10 +87,16 @@ impl Flapping {
         })
     }
 
-    /// When somebody is let in again.
-    pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        let untils = self.0.values().filter_map(|life| life.until);
-        untils.filter(|until| *until > now).min()
+    /// Lets in whose time is over at `now`.
+    pub fn let_in(&mut self, now: Instant) {
+        for life in self.0.values_mut() {
+            life.until = life.until.filter(|until| *until > now);
+        }
+    }
+
+    /// When somebody is to be let in; past while nobody has let him in.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.0.values().filter_map(|life| life.until).min()
     }
 }
 
@@ -131,7 +137,7 @@ mod tests {
                 }
             }
             if flapping.held("a", at(second)).is_some() {
-                let due = flapping.next_due(at(second)).expect("an end");
+                let due = flapping.next_due().expect("an end");
                 assert!(due > at(second));
                 seconds.push(second);
             }

@@ -32,6 +32,8 @@ pub struct Change {
     pub signal: Option<(u8, i64)>,
     /// Something about it changed: inspect it.
     pub look: bool,
+    /// What an inspect says of its health is true only a moment later.
+    pub probed: bool,
     /// A network was connected or disconnected: inspect it if it is one of ours.
     pub network: bool,
 }
@@ -57,8 +59,13 @@ impl Change {
             }
             What::Leaving { signal } => self.signal = Some((signal, at)),
             // Docker disconnects the networks of a dead container; asking about it would block for 50 ms.
-            What::Changed | What::Renamed | What::Network if self.gone.is_some() => {}
+            What::Changed | What::Renamed | What::Probed | What::Network if self.gone.is_some() => {
+            }
             What::Changed | What::Renamed => self.look = true,
+            What::Probed => {
+                self.look = true;
+                self.probed = true;
+            }
             What::Network => self.network = true,
             What::Missed => {}
         }
@@ -101,6 +108,7 @@ struct State {
     news: News,
     waiting: Option<Waiting>,
     asked: Option<Asked>,
+    opening: Option<Hangup>,
     link: Option<(Link, Timestamp)>,
     stop: bool,
 }
@@ -137,6 +145,18 @@ impl Inbox {
         });
     }
 
+    /// Hands over the means to end the wait for the head of an event stream.
+    pub fn opening(&self, hangup: Hangup) {
+        self.lock().opening = Some(hangup);
+    }
+
+    /// Ends the wait for the head of an event stream, if one goes on.
+    pub fn hang_up_opening(&self) {
+        if let Some(opening) = self.lock().opening.take() {
+            opening.hang_up();
+        }
+    }
+
     /// Says that a new event stream stands; everything must be looked at.
     pub fn connected(&self, connected: Connected) {
         self.link(Link::Up(connected.api.clone()));
@@ -144,6 +164,7 @@ impl Inbox {
             news.look = true;
             news.connected = Some(connected);
         });
+        self.lock().opening = None;
     }
 
     /// Says how it stands with the event stream, for those who report it.
@@ -281,6 +302,7 @@ fn cause(event: &Event) -> String {
         What::Gone => "die",
         What::Leaving { .. } => "kill",
         What::Changed => "change",
+        What::Probed => "health check",
         What::Renamed => "rename",
         What::Network => "network",
         What::Missed => return "events were missed".to_owned(),

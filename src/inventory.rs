@@ -20,6 +20,10 @@ const DIED_KEPT: usize = 1000;
 const INSPECT_RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait between two tries of an inspect.
 const INSPECT_RETRY_MAX: Duration = Duration::from_secs(60);
+/// First and longest wait before a late answer to an inspect is looked for.
+const LATE_LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How long after Podman's word of a health check an inspect knows what came of it.
+const PROBED_AFTER: Duration = Duration::from_millis(500);
 /// A container that got its stop signal is taken back this long after its stop timeout, if it still runs.
 const SURVIVED_AFTER: Duration = Duration::from_secs(2);
 /// The signal that nothing survives.
@@ -80,6 +84,8 @@ pub struct Known {
 struct Owed {
     at: Instant,
     wait: Duration,
+    /// Its answer was late: others are asked first.
+    late: bool,
 }
 
 /// All that is known.
@@ -182,14 +188,57 @@ impl Inventory {
             Some(owed) => (owed.wait * 2).min(INSPECT_RETRY_MAX),
             None => INSPECT_RETRY_FIRST,
         };
-        self.owed.insert(
-            id.to_owned(),
-            Owed {
-                at: now + wait,
-                wait,
-            },
-        );
+        let owed = Owed {
+            at: now + wait,
+            wait,
+            late: self.was_late(id),
+        };
+        self.owed.insert(id.to_owned(), owed);
         now + wait
+    }
+
+    /// Containers that are there and were never inspected, since that failed.
+    pub fn unseen(&self) -> impl Iterator<Item = &str> {
+        self.owed
+            .keys()
+            .filter(|id| !self.known.contains_key(*id))
+            .map(String::as_str)
+    }
+
+    /// Notes that an inspect is not answered yet; what was known of the container stands. Returns whether this
+    /// is new of it.
+    pub fn inspect_late(&mut self, id: &str, now: Instant) -> bool {
+        let before = self.owed.get(id).map(|owed| owed.wait);
+        let wait = before.map_or(LATE_LOOK.0, |wait| (wait * 2).min(LATE_LOOK.1));
+        let new = !self.was_late(id);
+        let owed = Owed {
+            at: now + wait,
+            wait,
+            late: true,
+        };
+        self.owed.insert(id.to_owned(), owed);
+        new
+    }
+
+    /// Notes that a health check of this container just ran: what it came to is asked for in a moment.
+    pub fn probed(&mut self, id: &str, now: Instant) {
+        if self.known.contains_key(id) {
+            self.owed.entry(id.to_owned()).or_insert(Owed {
+                at: now + PROBED_AFTER,
+                wait: PROBED_AFTER,
+                late: false,
+            });
+        }
+    }
+
+    /// Whether nothing is known at all.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Whether this container's answer to an inspect is owed because it was late.
+    pub fn was_late(&self, id: &str) -> bool {
+        self.owed.get(id).is_some_and(|owed| owed.late)
     }
 
     /// Takes a dead container out. `time_nano` is the daemon's time of the event: an event older than
@@ -460,6 +509,41 @@ mod tests {
         assert_eq!(inventory.due(now + 60 * SECOND), ["a"]);
         runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
         assert_eq!(inventory.next_due(), None);
+    }
+
+    #[test]
+    fn a_late_inspect_is_looked_for_soon_and_told_once() {
+        let (mut inventory, now) = inventory();
+        runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
+        let mut told = Vec::new();
+        let waits: Vec<u128> = (0..6)
+            .map(|_| {
+                told.push(inventory.inspect_late("a", now));
+                (inventory.next_due().expect("it is owed") - now).as_millis()
+            })
+            .collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(told, [true, false, false, false, false, false]);
+        assert_eq!(names(&inventory), ["asteroid-a"], "what was known stands");
+        // One that is asked for again and fails then is still one that others go before.
+        inventory.inspect_failed("a", now);
+        assert!(inventory.was_late("a"));
+        runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
+        assert!(!inventory.was_late("a") && inventory.next_due().is_none());
+        inventory.inspect_failed("a", now);
+        assert!(!inventory.was_late("a"), "a failure alone is not late");
+    }
+
+    #[test]
+    fn what_a_health_check_came_to_is_asked_for_a_moment_later() {
+        let (mut inventory, now) = inventory();
+        inventory.probed("a", now);
+        assert_eq!(inventory.next_due(), None, "nobody of ours");
+        runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
+        inventory.probed("a", now);
+        inventory.probed("a", now + SECOND / 4);
+        assert_eq!(inventory.next_due(), Some(now + SECOND / 2));
+        assert_eq!(inventory.due(now + SECOND / 2), ["a"]);
     }
 
     #[test]

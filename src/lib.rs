@@ -22,7 +22,8 @@
 //! - Only `docker` names Docker's JSON fields and paths; only `registry` names Cosmos's JSON; only
 //!   `registry/template` and `config` write HAProxy syntax. These never import each other; `sync` joins them.
 //! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos`,
-//!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads; only `main` prints errors.
+//!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads (and `transport` one for the
+//!   resolver, which has no time limit); only `main` prints errors.
 //! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `schedule`, `timestamp`,
 //!   `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`, `report/{diff,explain,plan}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
@@ -55,6 +56,7 @@ pub mod logging;
 pub mod notify;
 pub mod overlay;
 pub mod program;
+pub mod ready;
 pub mod refrain;
 pub mod registry;
 pub mod report;

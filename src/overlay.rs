@@ -49,6 +49,14 @@ impl Asker {
         }
     }
 
+    /// Back without an answer: it could not be asked.
+    pub fn not_asked(self, error: Error) -> Asked {
+        Asked {
+            asker: self,
+            answer: Err(error),
+        }
+    }
+
     fn answer(&mut self) -> Result<Answer> {
         let Some(path) = &self.command else {
             return self.router.ask(None);

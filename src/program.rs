@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -134,12 +135,20 @@ fn stop_leftovers(child: &Child, name: &str) {
 
 /// A file without a name, so that nothing is left behind even by kill -9.
 fn output_file(folder: &Path) -> Result<File> {
-    let path = folder.join(format!(".output-{}", std::process::id()));
+    // Two threads may run a program each, and in containers every process may be number 1.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let path = folder.join(format!(
+        ".output-{}-{}-{}",
+        std::process::id(),
+        now.unwrap_or_default().as_nanos(),
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    ));
     let open = || {
         let file = File::options()
             .read(true)
             .append(true)
-            .create(true)
+            .create_new(true)
             .open(&path)?;
         std::fs::remove_file(&path)?;
         Ok(file)

@@ -15,6 +15,8 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// A burst is over when nothing has come for this many times `settle`, at most `settle_max`.
 const CALM_SETTLES: u32 = 3;
+/// Least time between a pass and a look that is due by itself.
+const RECHECK_MIN: Duration = Duration::from_millis(100);
 /// The quiet time of a burst grows up to `settle_max` divided by this.
 const QUIET_SHARE: u32 = 4;
 
@@ -101,11 +103,14 @@ impl Schedule {
                 Step::Gather(due)
             };
         }
-        let timers = [
-            (self.retry.map(|(at, _)| at), Due::Retry),
-            (self.recheck, Due::Recheck),
-            (self.resync_due(), Due::Resync),
-        ];
+        // While a pass is owed, its wait is the only clock: what else is due would fail the same way at once.
+        let timers = match self.retry {
+            Some((at, _)) => [(Some(at), Due::Retry), (None, Due::Recheck)],
+            None => [
+                (self.recheck, Due::Recheck),
+                (self.resync_due(), Due::Resync),
+            ],
+        };
         let next = timers
             .into_iter()
             .filter_map(|(at, due)| at.map(|at| (at, due)))
@@ -145,8 +150,10 @@ impl Schedule {
         self.looked = Some(now);
     }
 
-    /// Asks for a look at `at`, or earlier if one is asked for already.
-    pub fn recheck(&mut self, at: Instant) {
+    /// Asks for a look at `at`, or earlier if one is asked for already; never sooner than a moment after
+    /// `now`, so that a look which changes nothing about its cause cannot follow itself without pause.
+    pub fn recheck(&mut self, at: Instant, now: Instant) {
+        let at = at.max(now + RECHECK_MIN);
         self.recheck = Some(self.recheck.map_or(at, |known| known.min(at)));
     }
 
@@ -305,8 +312,8 @@ mod tests {
             schedule.step(None, start),
             Step::Idle(Some(start + ms(60_000)))
         );
-        schedule.recheck(start + ms(2000));
-        schedule.recheck(start + ms(1000));
+        schedule.recheck(start + ms(2000), start);
+        schedule.recheck(start + ms(1000), start);
         assert_eq!(
             schedule.step(None, start + ms(1000)),
             Step::Pass(Due::Recheck)
@@ -326,5 +333,24 @@ mod tests {
             schedule.step(waiting(start, 1, 1), start + ms(1)),
             Step::Pass(Due::Change)
         );
+    }
+
+    #[test]
+    fn what_is_due_cannot_follow_itself_without_pause() {
+        let (mut schedule, start) = schedule();
+        schedule.looked(start);
+        let late = start + ms(61_000);
+        assert_eq!(schedule.step(None, late), Step::Pass(Due::Resync));
+        schedule.passed(Ended::Failed, None, late);
+        schedule.recheck(start, late);
+        assert_eq!(
+            schedule.step(None, late),
+            Step::Idle(Some(late + ms(1000))),
+            "neither the resync nor the recheck goes before the retry"
+        );
+        schedule.passed(Ended::Unchanged, None, late);
+        schedule.looked(late);
+        schedule.recheck(start, late);
+        assert_eq!(schedule.step(None, late), Step::Idle(Some(late + ms(100))));
     }
 }

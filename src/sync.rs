@@ -13,8 +13,8 @@ use crate::address::weave::{self, Elsewhere, View};
 use crate::address::{self, Context};
 use crate::config;
 use crate::description::{self, Reading, Said as Setting};
-use crate::docker::Docker;
 use crate::docker::container::{Container, Inspected, Row};
+use crate::docker::{Answer, Docker};
 use crate::error::{Error, Kind, Result};
 use crate::flapping::Flapping;
 use crate::guard::Guard;
@@ -23,16 +23,37 @@ use crate::inbox::News;
 use crate::inventory::{Interest, Inventory};
 use crate::lock;
 use crate::overlay::Overlay;
+use crate::ready::{Facts, Ready};
 use crate::registry::{self, Payload, Registry, Running, Standing};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::service::{self, Finding, Monitored, Selection};
+use crate::transport;
 
 /// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
 const PASS_LOCK_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a pass waits for inspects that are not answered at once, all of them together; half a millisecond
+/// is usual. What is late then is looked for in later passes.
+struct Patience;
+
+impl Patience {
+    /// When nothing is known yet: a container that is left out now is one that HAProxy loses.
+    const AT_FIRST: Duration = Duration::from_secs(5);
+    /// When everything is looked at and what is known stands.
+    const LOOK: Duration = Duration::from_secs(1);
+    /// When an event is acted on: somebody else's death may wait behind it.
+    const EVENT: Duration = Duration::from_millis(250);
+    /// For each that is asked when the above is used up, or that was late before.
+    const LEAST: Duration = Duration::from_millis(50);
+}
+
 /// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
 const LENDERS_DEEP_MAX: u32 = 3;
 
+/// Longest wait for one port that is probed: on the way to a container of this host nothing takes longer.
+const PROBE_LIMIT: Duration = Duration::from_millis(50);
+/// Longest time that one pass spends on ports that do not even refuse.
+const PROBES_LIMIT: Duration = Duration::from_millis(150);
 /// Pause before a second look at what has vanished: a daemon that starts may know a part of its containers.
 const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
@@ -62,6 +83,8 @@ pub struct Parts {
     /// How long a pass waits for addresses that Weave's router does not know yet: zero in `watch`, which
     /// hears of them later.
     pub address_patience: Duration,
+    /// `--ready`: how long a new container may be held out until its port accepts a connection.
+    pub ready: Duration,
     /// The registry, and the table asked for.
     pub registry: Box<dyn Registry>,
     /// Table of the registry.
@@ -103,9 +126,12 @@ pub struct Syncer {
     selection: Selection,
     guard: Guard,
     flapping: Flapping,
+    ready: Ready,
     said: Said,
     history: History,
     hold_said: bool,
+    /// SIGHUP has asked to end a rollback's hold.
+    resume: bool,
     record: Record,
 }
 
@@ -129,8 +155,10 @@ impl Syncer {
             selection: Selection::default(),
             guard: Guard::default(),
             flapping: Flapping::default(),
+            ready: Ready::new(parts.ready),
             said: Said::default(),
             hold_said: false,
+            resume: false,
             record: Record::begin("nothing"),
         }
     }
@@ -165,7 +193,8 @@ impl Syncer {
         let looks = self.inventory.next_due().into_iter();
         let looks = looks
             .chain(self.list_again)
-            .chain(self.flapping.next_due(Instant::now()));
+            .chain(self.flapping.next_due())
+            .chain(self.ready.next_due());
         if self.record.ended == Ended::Held {
             // Nothing is asked or applied while a rollback holds, so what is due there stays due.
             return looks.min();
@@ -211,15 +240,22 @@ impl Syncer {
     }
 
     fn steps(&mut self, news: &News, look: Look, record: &mut Record) -> Result<Ended> {
-        let _lock = self.lock()?;
+        self.owed = self.owed.max(look);
+        self.resume |= news.resume;
+        let _lock = self.lock().inspect_err(|_| {
+            // The news was taken out of the inbox and is not told again.
+            if !news.changes.is_empty() {
+                self.owed = Look::Afresh;
+            }
+        })?;
         let started = Instant::now();
         record.stage = Stage::Look;
         self.haproxy.tend(started);
-        self.owed = self.owed.max(look);
         self.look(news)?;
         self.want_addresses(look, started);
+        self.wait_ready();
         let mut payload = self.payload();
-        if self.held(news.resume)? {
+        if self.held()? {
             self.said.say(&self.selection);
             record.look = Some(started.elapsed());
             record.counts = Some(self.counts());
@@ -281,7 +317,19 @@ impl Syncer {
         let request = format!("rollback to {}", entry.fingerprint);
         let ended = self.apply(config, &request, &mut record);
         match ended {
-            Ok(ended) => Ok((entry.clone(), ended)),
+            Ok(ended) => {
+                // A service that HAProxy refuses today may be left out of it.
+                if let Some(live) = self.haproxy.on_disk()
+                    && let Some(fingerprint) = config::split_fingerprint(&live).1
+                    && fingerprint != entry.fingerprint
+                {
+                    self.history.set_hold(&Hold {
+                        fingerprint: fingerprint.to_owned(),
+                        ..Hold::of(entry)
+                    })?;
+                }
+                Ok((entry.clone(), ended))
+            }
             Err(error) => {
                 match &earlier {
                     Some(hold) => self.history.set_hold(hold)?,
@@ -332,11 +380,26 @@ impl Syncer {
     }
 
     /// Whether a rollback holds the config. SIGHUP ends it.
-    fn held(&mut self, resume: bool) -> Result<bool> {
+    fn held(&mut self) -> Result<bool> {
+        let resume = std::mem::take(&mut self.resume);
         let Some(hold) = self.history.hold() else {
             self.hold_said = false;
             return Ok(false);
         };
+        let on_disk = self.haproxy.on_disk();
+        let on_disk = on_disk
+            .as_deref()
+            .and_then(|text| config::split_fingerprint(text).1);
+        let taken = self.haproxy.taken();
+        let is_there = [on_disk, taken.as_deref()].contains(&Some(hold.fingerprint.as_str()));
+        if hold.since.is_some() && !is_there {
+            // The hold is written first and the config second; no rollback is under way while we have the lock.
+            self.history.end_hold()?;
+            log::warn!(
+                "a rollback was cut short before HAProxy got its config: the containers count again"
+            );
+            return Ok(false);
+        }
         if resume {
             self.history.end_hold()?;
             log::info!("the rollback is over: the containers count again");
@@ -404,10 +467,13 @@ impl Syncer {
 
     /// Sorts what is known into services; what a registry is asked for them.
     fn payload(&mut self) -> Payload {
-        self.selection = self.select();
+        self.flapping.let_in(Instant::now());
+        self.selection = self.select(&|id| self.ready.held(id));
         self.selection
             .leave_out(|service| self.registry.can_route(service));
-        self.selection.payload(&self.table, &self.elsewhere())
+        let mut others = self.elsewhere();
+        others.extend(self.unseen());
+        self.selection.payload(&self.table, &others)
     }
 
     fn answers(&self) -> Answers {
@@ -428,6 +494,38 @@ impl Syncer {
         }
     }
 
+    /// Probes new containers that would be all that their service has. `watch` comes back to those that
+    /// are not ready yet, a pass that must end waits for them.
+    fn wait_ready(&mut self) {
+        if self.ready.is_off() {
+            return;
+        }
+        let haproxy = &self.haproxy;
+        self.ready.begin(|| haproxy.servers());
+        loop {
+            let all = self.select(&|_| None);
+            let now = Instant::now();
+            let inventory = &self.inventory;
+            let facts = |id: &str| {
+                inventory.find(id).map(|container| Facts {
+                    started: container.state.started,
+                    checked: container.state.health.is_some(),
+                })
+            };
+            let probe =
+                |address| now.elapsed() < PROBES_LIMIT && transport::accepts(address, PROBE_LIMIT);
+            for sentence in self.ready.consider(&all, facts, now, probe) {
+                log::warn!("{sentence}");
+            }
+            match self.ready.next_due() {
+                Some(at) if !self.address_patience.is_zero() => {
+                    std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                }
+                _ => return,
+            }
+        }
+    }
+
     /// Looks again at everything, and at each of these containers, before they are believed to be gone.
     fn look_twice(&mut self, missing: &[String]) -> Result<()> {
         log::warn!(
@@ -440,13 +538,19 @@ impl Syncer {
         self.look(&News::default())?;
         let mut found = 0;
         for id in missing {
-            let container = self.docker.container(id)?;
-            found += usize::from(container.is_some());
-            let id = container
-                .as_ref()
-                .map_or(id, |container| &container.container.id)
-                .clone();
-            self.inventory.inspected(&id, container, None);
+            match self.docker.container_soon(id, Patience::LOOK)? {
+                Answer::Found(container) => {
+                    found += 1;
+                    let id = container.container.id.clone();
+                    self.inventory.inspected(&id, Some(*container), None);
+                }
+                Answer::Gone => self.inventory.inspected(id, None, None),
+                // One that hangs is there, and keeps nobody else from being served.
+                Answer::Late => {
+                    found += 1;
+                    self.inventory.inspect_late(id, Instant::now());
+                }
+            }
         }
         log::warn!(
             "{found} of the {} are still there; the second look counts",
@@ -474,6 +578,8 @@ impl Syncer {
                 self.inventory.signalled(id, signal, now);
             }
             if change.look || (change.network && self.inventory.concerns(id)) {
+                // An answer that is still on its way may be older than this event.
+                self.docker.forget(id);
                 inspect.insert(id.clone(), None);
             }
         }
@@ -481,32 +587,89 @@ impl Syncer {
         if self.list_again.is_some_and(|at| at <= now) {
             self.owed = self.owed.max(Look::List);
         }
-        if self.owed != Look::Changes {
+        let look = self.owed;
+        let mut patience = match look {
+            Look::Changes => Patience::EVENT,
+            _ if self.inventory.is_empty() => Patience::AT_FIRST,
+            _ => Patience::LOOK,
+        };
+        if look != Look::Changes {
             let rows = self
                 .docker
                 .containers()
                 .inspect_err(|_| self.owe(&inspect, now))?;
-            inspect.extend(self.inventory.listed(rows, now, self.owed == Look::Afresh));
+            for (id, digest) in self.inventory.listed(rows, now, look == Look::Afresh) {
+                self.docker.forget(&id);
+                inspect.insert(id, digest);
+            }
             self.list_again = self.inventory.list_again(now);
-            self.owed = Look::Changes;
         }
-        self.inspect(inspect);
+        self.inspect(inspect, &mut patience)?;
         for _ in 0..LENDERS_DEEP_MAX {
             let lenders = self.inventory.lenders_wanted();
             if lenders.is_empty() {
                 break;
             }
-            self.inspect(lenders.into_iter().map(|id| (id, None)).collect());
+            let lenders = lenders.into_iter().map(|id| (id, None)).collect();
+            self.inspect(lenders, &mut patience)?;
         }
+        for (id, change) in &news.changes {
+            if change.probed {
+                self.inventory.probed(id, now);
+            }
+        }
+        self.owed = Look::Changes;
         Ok(())
     }
 
-    fn inspect(&mut self, ids: BTreeMap<String, Option<u64>>) {
-        for (id, digest) in ids {
-            match self.docker.container(&id) {
-                Ok(found) => {
-                    self.inventory.inspected(&id, found, digest);
+    /// Inspects these containers, those that were late before last; one that does not answer holds up the
+    /// others for what is left of `patience`, once.
+    fn inspect(
+        &mut self,
+        ids: BTreeMap<String, Option<u64>>,
+        patience: &mut Duration,
+    ) -> Result<()> {
+        let (slow, mut ids): (Vec<_>, Vec<_>) = ids
+            .into_iter()
+            .partition(|(id, _)| self.inventory.was_late(id));
+        let quick = ids.len();
+        ids.extend(slow);
+        let mut ids = ids.into_iter().enumerate();
+        while let Some((at, (id, digest))) = ids.next() {
+            let asked = Instant::now();
+            let left = if at < quick {
+                (*patience).max(Patience::LEAST)
+            } else {
+                Patience::LEAST
+            };
+            match self.docker.container_soon(&id, left) {
+                Ok(Answer::Found(found)) => {
+                    self.inventory.inspected(&id, Some(*found), digest);
                     self.count_starts(&id);
+                }
+                Ok(Answer::Gone) => self.inventory.inspected(&id, None, digest),
+                Ok(Answer::Late) => {
+                    let now = Instant::now();
+                    *patience = patience.saturating_sub(now - asked);
+                    if self.inventory.inspect_late(&id, now) {
+                        log::warn!(
+                            "Docker does not answer an inspect of container {} yet; what was known of it stands, the others go on",
+                            service::short(&id)
+                        );
+                    }
+                }
+                // The daemon is gone, and not that container: the whole look is owed, and nothing is known
+                // of those that were not asked yet.
+                Err(error) if error.is(Kind::Unreachable) => {
+                    let now = Instant::now();
+                    self.inventory.inspect_failed(&id, now);
+                    self.owe(&ids.map(|(_, one)| one).collect(), now);
+                    return if self.owed == Look::Changes {
+                        log::debug!("{error}; what was known stands");
+                        Ok(())
+                    } else {
+                        Err(error)
+                    };
                 }
                 Err(error) => {
                     let now = Instant::now();
@@ -515,6 +678,7 @@ impl Syncer {
                 }
             }
         }
+        Ok(())
     }
 
     /// Holds out a container that starts again and again.
@@ -585,7 +749,8 @@ impl Syncer {
         }
     }
 
-    fn select(&self) -> Selection {
+    /// `unready` says why a container waits for its port, if it does.
+    fn select(&self, unready: &dyn Fn(&str) -> Option<String>) -> Selection {
         let now = Instant::now();
         let find = |id: &str| self.inventory.find(id);
         let nothing = View::default();
@@ -598,7 +763,10 @@ impl Syncer {
                 reading: &known.reading,
                 address: address::of(&known.container, &context),
                 leaving: known.leaving_until.is_some(),
-                held: self.flapping.held(&known.container.id, now),
+                held: self
+                    .flapping
+                    .held(&known.container.id, now)
+                    .or_else(|| unready(&known.container.id)),
             })
             .collect();
         service::select(&monitored)
@@ -626,6 +794,29 @@ impl Syncer {
             ip: other.ip.to_string(),
         };
         others.into_iter().map(running).collect()
+    }
+}
+
+impl Syncer {
+    /// What HAProxy has of containers that this life of ours could not inspect yet: an inspect that fails
+    /// takes nobody away, in the first pass no more than later.
+    fn unseen(&self) -> Vec<Running> {
+        let unseen: BTreeSet<&str> = self.inventory.unseen().map(service::short).collect();
+        if unseen.is_empty() {
+            return Vec::new();
+        }
+        let routed = self.haproxy.routed().into_iter();
+        let known = routed.filter(|(_, id, _)| unseen.contains(service::short(id)));
+        known
+            .map(|(backend, id, ip)| Running {
+                service_name: backend
+                    .strip_prefix(config::BACKEND_PREFIX)
+                    .unwrap_or(&backend)
+                    .to_owned(),
+                id,
+                ip: ip.to_string(),
+            })
+            .collect()
     }
 }
 

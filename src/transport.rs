@@ -3,13 +3,14 @@
 //! Connects within a time limit, reads and writes up to a deadline, and can be hung up from another thread.
 //! Knows nothing of what is spoken over it.
 
+mod resolve;
 mod ssh;
 #[cfg(feature = "tls")]
 mod tls;
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -138,18 +139,36 @@ pub fn host_address() -> Option<IpAddr> {
         })
 }
 
-/// Connects, for TLS up to the end of the handshake.
+/// Whether somebody accepts a TCP connection there within `timeout`; nothing is said to him.
+pub fn accepts(address: SocketAddr, timeout: Duration) -> bool {
+    TcpStream::connect_timeout(&address, timeout).is_ok()
+}
+
+/// Connects, for TLS up to the end of the handshake; all of it within `timeout`.
 ///
-/// Name resolution has the resolver's own limit (resolv.conf) on top; of several addresses each is tried
-/// with its share of `timeout`. For ssh only the program is started: it has 30 s of its own to connect.
+/// Of several addresses of a name each is tried with its share of `timeout`. For ssh only the program is
+/// started: it has 30 s of its own to connect.
 ///
 /// # Errors
 /// What cannot be connected to and why, with a kind: `Unreachable`, `TimedOut` or `Denied`.
 pub fn connect(address: &Address, timeout: Duration) -> Result<Connection> {
+    connect_and_shake(address, timeout, timeout)
+}
+
+/// As [`connect`], with another limit for TLS's handshake: a daemon that is still starting takes connections,
+/// since the kernel does it for it, and shakes hands when it is ready.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_and_shake(
+    address: &Address,
+    timeout: Duration,
+    handshake: Duration,
+) -> Result<Connection> {
     let tried = || format!("cannot connect to {address}");
     let stream = match address {
         Address::Unix(path) => Stream::Plain(Timed::new(Socket::Unix(
-            connect_unix(path, timeout).map_err(|error| refused(tried(), &error, None))?,
+            unix_stream(path, timeout).map_err(|error| refused(tried(), &error, None))?,
         ))),
         Address::Tcp { host, port, tls } => {
             let deadline = Instant::now() + timeout;
@@ -157,6 +176,7 @@ pub fn connect(address: &Address, timeout: Duration) -> Result<Connection> {
                 refused(tried(), &error, place.filter(|place| place != host))
             })?;
             let timed = Timed::new(Socket::Tcp(socket));
+            let deadline = Instant::now() + handshake;
             match tls {
                 None => Stream::Plain(timed),
                 #[cfg(feature = "tls")]
@@ -177,7 +197,7 @@ pub fn connect(address: &Address, timeout: Duration) -> Result<Connection> {
                 )),
                 #[cfg(not(feature = "tls"))]
                 Some(_) => {
-                    drop(timed);
+                    let _ = (timed, deadline);
                     return Err(Error::new(tried(), "this cosmonaut was built without TLS")
                         .hint("build it with the feature tls, or reach the daemon over ssh:// or a Unix socket"));
                 }
@@ -277,7 +297,8 @@ impl fmt::Display for Plain<'_> {
 
 /// std's connect to a Unix socket waits for ever while the listener's queue is full (a frozen daemon);
 /// the send timeout bounds it.
-fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+/// A stream to a Unix socket; unlike std's connect it waits no longer than `timeout` where the backlog is full.
+pub(crate) fn unix_stream(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -290,16 +311,23 @@ fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
+/// A stream to `HOST:PORT`, name resolution included, by `deadline`.
+pub(crate) fn tcp_stream(address: &str, deadline: Instant) -> io::Result<TcpStream> {
+    let (host, port) = address
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "want HOST:PORT"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    connect_tcp(host, port, deadline).map_err(|(_, error)| error)
+}
+
 /// Tries all addresses of a name in the resolver's order; on failure the last address tried.
 fn connect_tcp(
     host: &str,
     port: u16,
     deadline: Instant,
 ) -> std::result::Result<TcpStream, (Option<String>, io::Error)> {
-    let addresses: Vec<_> = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| (None, error))?
-        .collect();
+    let addresses = resolve::resolve(host, port, deadline).map_err(|error| (None, error))?;
     let mut last = (
         None,
         io::Error::new(io::ErrorKind::NotFound, "the name has no address"),

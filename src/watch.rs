@@ -7,6 +7,7 @@
 //! A stream is opened before everything is looked at, so nothing falls between the two. A stream that ends
 //! is routine (a daemon restarts, a proxy cuts what is quiet): what is known stands until the next look.
 
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use signal_hook::iterator::Signals;
 
 use crate::docker::events::What;
 use crate::docker::{Docker, EventStream};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::inbox::{Connected, Inbox, News};
 use crate::inventory::Interest;
 use crate::notify::Notify;
@@ -24,14 +25,26 @@ use crate::report::book::{Book, Link};
 use crate::report::record;
 use crate::schedule::{Due, Ended, Schedule, Step};
 use crate::sync::{Look, Syncer};
-use crate::transport::Hangup;
+use crate::transport::{Address, Hangup};
 
 /// First and longest wait before the event stream is opened again.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Longest wait while nobody answers. A try costs one connect then, and a daemon that is back must be found
+/// soon; over ssh it costs a process, and the longest wait above holds.
+const RECONNECT_AWAY: Duration = Duration::from_secs(1);
 /// A stream that lived this long was a good one: its end is routine and the waits start anew.
-const GOOD_STREAM: Duration = Duration::from_secs(1);
+const GOOD_STREAM: Duration = Duration::from_secs(10);
 /// Events are asked for from this long before the newest one seen: live order is not strict.
 const SINCE_OVERLAP_NANOS: i64 = 1_000_000_000;
+/// The newest event counts for that only when it is about as old as this on the daemon's clock, or younger:
+/// everything is looked at anyway, and a clock may have been set back meanwhile.
+const SINCE_WITHIN_NANOS: i64 = 10_000_000_000;
+/// The daemon tells its time in whole seconds, so its newest event may seem to be from the future.
+const DATE_STEP_NANOS: i64 = 1_000_000_000;
+/// After so many streams in a row that ended at once, the daemon keeps no events (Podman can be told so).
+const EVENTLESS_AFTER: u32 = 3;
+/// How often a daemon without events is looked at.
+const EVENTLESS_LOOK: Duration = Duration::from_secs(5);
 /// How long a trouble with Docker lasts before it is worth a warning: a daemon that restarts is routine.
 const TROUBLE_SAID_AFTER: Duration = Duration::from_secs(3);
 
@@ -62,7 +75,7 @@ pub fn run(
             book.link(link, at);
         }
         book.write();
-        let ask_due = overlay(&mut syncer, &inbox)?
+        let ask_due = overlay(&mut syncer, &inbox)
             .into_iter()
             .chain(notify.beat_due(Instant::now()))
             .chain(book.due())
@@ -78,6 +91,7 @@ pub fn run(
                     syncer.use_api(&connected.api);
                     stream = Some(connected.hangup);
                 }
+                let look_due = syncer.look_owed() || news.look || due == Due::Resync;
                 let ended = pass(&mut syncer, &news, due, &mut refrain);
                 notify.status(&status(&syncer, ended));
                 if news.asked {
@@ -89,14 +103,15 @@ pub fn run(
                     if let Some(stream) = stream.take() {
                         stream.hang_up();
                     }
+                    inbox.hang_up_opening();
                 }
                 let now = Instant::now();
-                if !syncer.look_owed() && (news.look || due == Due::Resync) {
+                if look_due && !syncer.look_owed() {
                     schedule.looked(now);
                 }
                 schedule.passed(ended, waiting.filter(|_| news.events > 0), now);
                 if let Some(at) = syncer.next_due() {
-                    schedule.recheck(at);
+                    schedule.recheck(at, now);
                 }
                 if news.events > 0 {
                     book.events();
@@ -114,10 +129,8 @@ pub fn run(
 
 /// Takes in what Weave's router answered and asks it again when that is due, on a thread that lives for
 /// one question. Returns when the next question is due.
-fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Result<Option<Instant>> {
-    let Some(overlay) = syncer.overlay() else {
-        return Ok(None);
-    };
+fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Option<Instant> {
+    let overlay = syncer.overlay()?;
     if inbox
         .take_answer()
         .is_some_and(|answer| overlay.answered(answer))
@@ -128,13 +141,22 @@ fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Result<Option<Instant>> {
     if overlay.due().is_some_and(|at| at <= now)
         && let Some(asker) = overlay.begin(now)
     {
-        let inbox = inbox.clone();
-        thread::Builder::new()
-            .name("weave".to_owned())
-            .spawn(move || inbox.answered(asker.ask()))
-            .map_err(|e| Error::new("cannot start the thread that asks Weave's router", e))?;
+        // Handed over by way of a slot, so that it is still ours where no thread can be started.
+        let slot = Arc::new(Mutex::new(Some(asker)));
+        let (taken, back) = (Arc::clone(&slot), inbox.clone());
+        let ask = move || {
+            if let Some(asker) = taken.lock().ok().and_then(|mut slot| slot.take()) {
+                back.answered(asker.ask());
+            }
+        };
+        if let Err(e) = thread::Builder::new().name("weave".to_owned()).spawn(ask)
+            && let Some(asker) = slot.lock().ok().and_then(|mut slot| slot.take())
+        {
+            let error = Error::new("cannot start the thread that asks Weave's router", e);
+            overlay.answered(asker.not_asked(error));
+        }
     }
-    Ok(overlay.due())
+    overlay.due()
 }
 
 /// Runs one pass and tells what came of it.
@@ -152,6 +174,11 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due, refrain: &mut Refrain) -> En
         Ok(record::Ended::Applied) => {
             record.log_applied();
             Ended::Changed
+        }
+        // A Docker that is away is the follower's to tell, once.
+        Err(error) if error.is(Kind::Unreachable) && syncer.look_owed() => {
+            log::debug!("{error}; what was known stands");
+            return Ended::Failed;
         }
         Ok(record::Ended::NotRunning) | Err(_) => {
             let level = if refrain.is_news(&record.trouble(), Instant::now()) {
@@ -236,6 +263,7 @@ fn start_events(docker: Docker, interest: Interest, inbox: Inbox, notify: Notify
             notify,
             newest: None,
             trouble: None,
+            eventless: 0,
         }
         .run()
     };
@@ -255,6 +283,8 @@ struct Follower {
     /// Newest event's time on the daemon's clock.
     newest: Option<i64>,
     trouble: Option<Trouble>,
+    /// How many streams in a row ended at once.
+    eventless: u32,
 }
 
 /// Since when Docker cannot be followed.
@@ -267,35 +297,51 @@ impl Follower {
     fn run(mut self) {
         let mut wait = RECONNECT.0;
         while !self.inbox.stopping() {
-            let began = Instant::now();
+            let mut longest = RECONNECT.1;
             match self.connect() {
-                Ok(stream) => {
-                    let why = self.read(stream);
+                Ok(mut stream) => {
+                    let began = Instant::now();
+                    let why = self.read(&mut stream);
                     self.inbox.lost(&why);
                     self.trouble.get_or_insert(Trouble {
                         since: Instant::now(),
                         said: false,
                     });
                     log::debug!("Docker's event stream ended: {why}");
+                    self.count_eventless(stream.ended_at_once());
                     if began.elapsed() >= GOOD_STREAM {
                         wait = RECONNECT.0;
                     }
                 }
-                Err(error) => self.cannot_connect(&error),
+                Err(error) => {
+                    self.cannot_connect(&error);
+                    let away = error.is(Kind::Unreachable) || error.is(Kind::TimedOut);
+                    if away && !matches!(self.docker.address(), Address::Ssh { .. }) {
+                        longest = RECONNECT_AWAY;
+                    }
+                }
             }
-            thread::sleep(jittered(wait));
-            wait = (wait * 2).min(RECONNECT.1);
+            let pause = if self.eventless >= EVENTLESS_AFTER {
+                EVENTLESS_LOOK
+            } else {
+                jittered(wait.min(longest))
+            };
+            if !self.inbox.pause(pause) {
+                return;
+            }
+            wait = (wait * 2).min(longest);
         }
     }
 
     fn connect(&mut self) -> Result<EventStream> {
         let ping = self.docker.ping()?;
         let daemon_now = ping.daemon_time.map(|time| time.unix_nanos());
-        let since = self
-            .newest
-            .or(daemon_now)
-            .map(|at| at - SINCE_OVERLAP_NANOS);
-        let stream = self.docker.events(since)?;
+        let inbox = &self.inbox;
+        let stream = self
+            .docker
+            .events_opening(since(self.newest, daemon_now), &mut |hangup| {
+                inbox.opening(hangup);
+            })?;
         self.inbox.connected(Connected {
             api: ping.api.clone(),
             hangup: stream.hangup()?,
@@ -308,10 +354,11 @@ impl Follower {
     }
 
     /// Reads until the stream ends; says how it ended.
-    fn read(&mut self, mut stream: EventStream) -> String {
+    fn read(&mut self, stream: &mut EventStream) -> String {
         loop {
             match stream.next() {
                 Ok(Some(event)) => {
+                    self.count_eventless(false);
                     self.newest = self.newest.max(Some(event.time_nano));
                     // A new name says nothing about who it was: it may be one of ours that left.
                     if event.what == What::Renamed || self.interest.in_name(&event.name) {
@@ -321,6 +368,21 @@ impl Follower {
                 Ok(None) => return "closed by the daemon".to_owned(),
                 Err(error) => return error.to_string(),
             }
+        }
+    }
+
+    /// Counts streams that end at once; a daemon that does nothing else is looked at now and then.
+    fn count_eventless(&mut self, at_once: bool) {
+        if at_once {
+            self.eventless = self.eventless.saturating_add(1);
+            if self.eventless == EVENTLESS_AFTER {
+                log::warn!(
+                    "{} ends its event stream at once, again and again; it is looked at every {EVENTLESS_LOOK:?} instead (hint: on Podman, set events_logger in containers.conf to file or journald)",
+                    self.docker.address()
+                );
+            }
+        } else if std::mem::take(&mut self.eventless) >= EVENTLESS_AFTER {
+            log::info!("{} sends events again", self.docker.address());
         }
     }
 
@@ -347,10 +409,49 @@ impl Follower {
     }
 }
 
+/// From when on the daemon is asked to repeat events, in nanoseconds of its clock: what happens between its
+/// answer and its subscription would be lost otherwise.
+fn since(newest: Option<i64>, daemon_now: Option<i64>) -> Option<i64> {
+    let from = match (newest, daemon_now) {
+        (Some(newest), Some(now))
+            if newest <= now + DATE_STEP_NANOS && newest >= now - SINCE_WITHIN_NANOS =>
+        {
+            newest
+        }
+        (newest, now) => now.or(newest)?,
+    };
+    Some(from.saturating_sub(SINCE_OVERLAP_NANOS))
+}
+
 /// A wait of three quarters to five quarters of the given one, so that many hosts do not come at once.
 fn jittered(wait: Duration) -> Duration {
     let clock = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     wait * 3 / 4 + wait * (clock.subsec_micros() % 1000) / 2000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_repeated_from_the_newest_one_unless_the_clock_was_set() {
+        const S: i64 = 1_000_000_000;
+        for (newest, now, expected) in [
+            (None, None, None),
+            (None, Some(100 * S), Some(99 * S)),
+            (Some(90 * S), None, Some(89 * S)),
+            (Some(95 * S), Some(100 * S), Some(94 * S)),
+            // The date has no fractions.
+            (Some(100 * S + 7), Some(100 * S), Some(99 * S + 7)),
+            // Long ago: everything is looked at anyway, and Podman would repeat its whole log.
+            (Some(10 * S), Some(100 * S), Some(99 * S)),
+            // The daemon's clock was set back.
+            (Some(3_700 * S), Some(100 * S), Some(99 * S)),
+            (Some(i64::MIN), Some(100 * S), Some(99 * S)),
+        ] {
+            assert_eq!(since(newest, now), expected, "{newest:?} {now:?}");
+        }
+    }
 }

@@ -19,6 +19,8 @@ const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 const PLAIN_PORT: u16 = 2375;
 /// Docker's port with TLS.
 const TLS_PORT: u16 = 2376;
+/// Port of Weave's proxy, where it does not listen on a socket.
+const WEAVE_PROXY_PORT: &str = ":12375";
 /// Longest configuration file; `config.json` holds credentials too and can grow.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// The name of the context that is stored nowhere: the environment and the usual socket.
@@ -32,7 +34,7 @@ type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub struct Resolved {
     /// Where to connect.
     pub address: Address,
-    /// What decided: `-H`, `DOCKER_HOST`, `context NAME` or `default`.
+    /// What decided: `-H`, `DOCKER_HOST`, `ORIG_DOCKER_HOST`, `context NAME` or `default`.
     pub origin: String,
     /// `DOCKER_API_VERSION`, as in `1.41`; nothing is to be negotiated then.
     pub api_version: Option<String>,
@@ -67,11 +69,16 @@ pub fn resolve(flag: Option<&str>, env: Env) -> Result<Resolved> {
 }
 
 fn locate(flag: Option<&str>, set: Env) -> Result<(Address, String)> {
+    // Weave's proxy passes on what we ask, but it ends with the router and its upgrades; the daemon does not.
+    let direct = set("DOCKER_HOST")
+        .filter(|host| is_weave_proxy(host))
+        .and_then(|_| set("ORIG_DOCKER_HOST"));
     for (origin, host) in [
         (
             "-H",
             flag.map(str::to_owned).filter(|host| !host.is_empty()),
         ),
+        ("ORIG_DOCKER_HOST", direct),
         ("DOCKER_HOST", set("DOCKER_HOST")),
     ] {
         if let Some(host) = host {
@@ -95,6 +102,12 @@ fn locate(flag: Option<&str>, set: Env) -> Result<(Address, String)> {
         }
         _ => Ok((Address::Unix(DEFAULT_SOCKET.into()), "default".to_owned())),
     }
+}
+
+/// Whether this is where Weave's proxy listens; `weave env` names it and keeps the daemon's own address in
+/// `ORIG_DOCKER_HOST`.
+fn is_weave_proxy(host: &str) -> bool {
+    host.ends_with("/weave/weave.sock") || host.ends_with(WEAVE_PROXY_PORT)
 }
 
 /// Why a text is no address of a daemon: the reason, and what would be right.
@@ -680,6 +693,17 @@ mod tests {
             &[config, ("DOCKER_HOST", "tcp://a")],
             Ok(("unix:///x", "-H")),
         );
+        let weave = "unix:///var/run/weave/weave.sock";
+        let orig = ("ORIG_DOCKER_HOST", "tcp://b");
+        for (host, orig, expected) in [
+            (weave, orig, ("tcp://b:2375", "ORIG_DOCKER_HOST")),
+            ("tcp://a:12375", orig, ("tcp://b:2375", "ORIG_DOCKER_HOST")),
+            // It lets through what we ask, so it does where nothing else is known.
+            (weave, ("ORIG_DOCKER_HOST", ""), (weave, "DOCKER_HOST")),
+            ("tcp://a", orig, ("tcp://a:2375", "DOCKER_HOST")),
+        ] {
+            check(None, &[("DOCKER_HOST", host), orig], Ok(expected));
+        }
         check(
             None,
             &[config, ("DOCKER_CONTEXT", "gone")],

@@ -58,6 +58,8 @@ pub enum What {
     Renamed,
     /// Something about it changed: pause, health, limits, or (on Podman) a signal it does not name.
     Changed,
+    /// Podman ran its health check; it says so shortly before an inspect knows what came of it.
+    Probed,
     /// It joined or left a network.
     Network,
     /// Something happened that could not be told: look at everything.
@@ -177,6 +179,7 @@ pub fn event(line: &[u8]) -> Result<Option<Event>, NotAnEvent> {
                 },
                 "rename" => What::Renamed,
                 "pause" | "unpause" | "update" | "restore" => What::Changed,
+                "health_status" => What::Probed,
                 _ if action.starts_with("health_status") => What::Changed,
                 _ => return Ok(None),
             };
@@ -308,7 +311,7 @@ mod tests {
     const DOCKER_LIFECYCLE: &str = "Network Started Changed Changed Changed Renamed Changed Network Network Network Leaving(1) Leaving(15) Gone Network Network Started Leaving(15) Gone Network Network Started Leaving(9) Gone Network Network Started Leaving(9) Gone Network Gone Network Started Gone Network Gone Network Started Gone Network Network Started Gone Network Network Started Gone Network Gone Network Started Gone Network Gone";
     const DOCKER_HEALTH: &str = "Network Started Changed Changed Changed Changed Network Changed Changed Renamed Gone Network Network Gone";
     const DOCKER_SHUTDOWN: &str = "Leaving(15) Leaving(15) Leaving(15) Gone Network Leaving(9) Leaving(9) Gone Gone Network Network";
-    const PODMAN_LIFECYCLE: &str = "Started Changed Changed Changed Changed Changed Renamed Network Network Changed Gone Started Gone Started Changed Gone Started Gone Gone Started Gone Gone Started Gone Started Gone Started Gone Gone";
+    const PODMAN_LIFECYCLE: &str = "Started Probed Probed Probed Changed Changed Renamed Network Network Changed Gone Started Gone Started Changed Gone Started Gone Gone Started Gone Gone Started Gone Started Gone Started Gone Gone";
     const PODMAN_SHUTDOWN: &str = "Gone Started";
 
     #[test]
@@ -361,7 +364,7 @@ mod tests {
             ),
             (
                 r#"{"Type":"container","Action":"health_status","Actor":{"ID":"a"},"HealthStatus":"starting"}"#,
-                found(What::Changed, "a", ""),
+                found(What::Probed, "a", ""),
             ),
             (
                 r#"{"Type":"container","Action":"kill","Actor":{"ID":"a","Attributes":{"signal":"SIGTERM"}}}"#,

@@ -25,13 +25,13 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::http::Head;
 use crate::timestamp::Timestamp;
-use crate::transport::{self, Address};
+use crate::transport::{self, Address, Hangup};
 
 use container::{Inspected, Row};
 use refusal::Ask;
 pub use stream::EventStream;
 use version::Version;
-use wire::{Piece, Wire};
+use wire::{Fault, Partial, Piece, Sink, Wire};
 
 /// How long the daemon may take for each thing.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +43,11 @@ struct Limits {
     first_answer: Duration,
     /// For a list; 100 containers take 10 ms.
     list: Duration,
-    /// For an inspect; one stuck container makes its own hang for ever and no other.
+    /// For an inspect that is waited for; one stuck container makes its own hang for ever and no other.
     inspect: Duration,
+    /// For an inspect that nobody waits for ([`Answer::Late`]), until it is asked again: dockerd answers it when
+    /// the container comes loose, a proxy in between may never.
+    late: Duration,
     /// A kept connection that has been idle for longer is not used again; daemons close theirs after 300 s,
     /// proxies sooner.
     idle: Duration,
@@ -55,6 +58,7 @@ const LIMITS: Limits = Limits {
     first_answer: Duration::from_secs(60),
     list: Duration::from_secs(15),
     inspect: Duration::from_secs(5),
+    late: Duration::from_secs(15),
     idle: Duration::from_secs(60),
 };
 
@@ -64,6 +68,9 @@ const LIST_BYTES_MAX: usize = 64 << 20;
 const INSPECT_BYTES_MAX: usize = 4 << 20;
 /// Longest body of a ping or of a refusal, in bytes.
 const WORDS_BYTES_MAX: usize = 64 << 10;
+
+/// Most inspects that are left open for a late answer: each keeps a connection, over ssh a process.
+const LATE_MAX: usize = 4;
 
 /// A client of one daemon.
 #[derive(Debug)]
@@ -76,8 +83,36 @@ pub struct Docker {
     negotiated: Option<Version>,
     /// The connection of the last list or inspect, and since when it is idle.
     kept: Option<(Wire, Instant)>,
+    /// Inspects whose answer is late, oldest first.
+    late: Vec<Late>,
     /// Whether the daemon has answered since it was last away.
     answered: bool,
+}
+
+/// An inspect that was asked and not answered within the patience of who asked.
+#[derive(Debug)]
+struct Late {
+    id: String,
+    wire: Wire,
+    partial: Partial,
+    asked: Instant,
+}
+
+/// What came of an inspect that is not waited for beyond some patience.
+#[derive(Debug)]
+pub enum Answer {
+    /// What Docker says of the container.
+    Found(Box<Inspected>),
+    /// There is no such container.
+    Gone,
+    /// No answer yet. The question stands: asking again looks whether its answer has come.
+    Late,
+}
+
+/// An answer, or the connection on which it may still come.
+enum Got {
+    Answer(Head, Vec<u8>),
+    Late(Box<Wire>, Partial, Fault),
 }
 
 /// The answer to a ping.
@@ -103,6 +138,7 @@ impl Docker {
             pinned: api_version.as_deref().and_then(Version::parse),
             negotiated: None,
             kept: None,
+            late: Vec::new(),
             answered: false,
         }
     }
@@ -182,15 +218,89 @@ impl Docker {
             return Ok(None);
         }
         let ask = Ask::Inspect(id);
-        let path = format!("/containers/{}/json", percent_encoded(id));
+        let limit = self.limits.inspect;
         let (head, body) =
-            self.get_versioned(ask, &path, self.limits.inspect, INSPECT_BYTES_MAX, None)?;
+            self.get_versioned(ask, &inspect_path(id), limit, INSPECT_BYTES_MAX, None)?;
+        self.read_inspect(ask, &head, &body)
+    }
+
+    /// Inspects a container by id, but waits no longer than `patience`.
+    ///
+    /// A question that is not answered by then stays open on a connection of its own, so that a container that
+    /// is stuck, or a daemon that is slow, costs its patience once: asking again waits for that same answer.
+    /// Once it is there it may be older than what has happened since; [`Docker::forget`] makes the next question a new one.
+    ///
+    /// # Errors
+    /// When the daemon is away (`Unreachable`) or refuses.
+    pub fn container_soon(&mut self, id: &str, patience: Duration) -> Result<Answer> {
+        let ask = Ask::Inspect(id);
+        if let Some(at) = self.late.iter().position(|late| late.id == id) {
+            let late = self.late.remove(at);
+            if let Some(answer) = self.go_on(late, patience) {
+                return answer;
+            }
+        }
+        let version = self.version()?;
+        let path = format!("/v{version}{}", inspect_path(id));
+        match self.ask(ask, &path, patience, INSPECT_BYTES_MAX, None)? {
+            Got::Late(wire, partial, _) => {
+                if self.late.len() >= LATE_MAX {
+                    self.late.remove(0);
+                }
+                self.late.push(Late {
+                    id: id.to_owned(),
+                    wire: *wire,
+                    partial,
+                    asked: Instant::now(),
+                });
+                Ok(Answer::Late)
+            }
+            // The version is settled by the list or the stream that was asked for before; this is the rare rest.
+            Got::Answer(head, body) if self.other_version(version, &head, &body).is_some() => {
+                Ok(self
+                    .container(id)?
+                    .map_or(Answer::Gone, |found| Answer::Found(Box::new(found))))
+            }
+            Got::Answer(head, body) => self.answered_inspect(ask, &head, &body),
+        }
+    }
+
+    /// Waits on for a late answer; `None` when it has been waited for long enough, or its connection is gone:
+    /// then the question must be asked again.
+    fn go_on(&mut self, mut late: Late, patience: Duration) -> Option<Result<Answer>> {
+        late.wire.set_deadline(Some(Instant::now() + patience));
+        match late.wire.answer(&mut late.partial, INSPECT_BYTES_MAX, None) {
+            Ok(head) => {
+                Some(self.answered_inspect(Ask::Inspect(&late.id), &head, &late.partial.body))
+            }
+            Err(fault) if fault.timed_out() && late.asked.elapsed() < self.limits.late => {
+                self.late.push(late);
+                Some(Ok(Answer::Late))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Drops the question about this container that is still open: its answer may be older than what has
+    /// happened since.
+    pub fn forget(&mut self, id: &str) {
+        self.late.retain(|late| late.id != id);
+    }
+
+    fn answered_inspect(&self, ask: Ask, head: &Head, body: &[u8]) -> Result<Answer> {
+        Ok(match self.read_inspect(ask, head, body)? {
+            Some(found) => Answer::Found(Box::new(found)),
+            None => Answer::Gone,
+        })
+    }
+
+    fn read_inspect(&self, ask: Ask, head: &Head, body: &[u8]) -> Result<Option<Inspected>> {
         match head.status {
-            200 => container::inspected(&body)
+            200 => container::inspected(body)
                 .map(Some)
                 .map_err(|cause| self.unreadable(ask, &cause)),
-            404 if refusal::no_such_container(&body) => Ok(None),
-            _ => Err(refusal::refused(ask, &self.address, &head, &body)),
+            404 if refusal::no_such_container(body) => Ok(None),
+            _ => Err(refusal::refused(ask, &self.address, head, body)),
         }
     }
 
@@ -202,6 +312,18 @@ impl Docker {
     /// # Errors
     /// When there is no answer within a minute, or a refusal.
     pub fn events(&mut self, since: Option<i64>) -> Result<EventStream> {
+        self.events_opening(since, &mut |_| {})
+    }
+
+    /// As [`Docker::events`]; `opening` is handed the means to end the wait for the head from another thread.
+    ///
+    /// # Errors
+    /// As [`Docker::events`], and when that thread ended the wait.
+    pub fn events_opening(
+        &mut self,
+        since: Option<i64>,
+        opening: &mut dyn FnMut(Hangup),
+    ) -> Result<EventStream> {
         let ask = Ask::Events;
         let mut path = format!("/events?filters={}", percent_encoded(events::FILTERS));
         if let Some(since) = since {
@@ -212,6 +334,7 @@ impl Docker {
         let mut again = self.pinned.is_none();
         loop {
             let mut wire = self.connect()?;
+            opening(wire.hangup()?);
             wire.set_deadline(Some(Instant::now() + self.limits.first_answer));
             let opened = wire
                 .send(&format!("/v{version}{path}"))
@@ -225,9 +348,14 @@ impl Docker {
             if head.status == 200 {
                 return Ok(EventStream::new(wire, self.address.clone()));
             }
-            let body = wire
-                .body(WORDS_BYTES_MAX)
+            let mut partial = Partial {
+                head: Some(head),
+                ..Partial::default()
+            };
+            let head = wire
+                .answer(&mut partial, WORDS_BYTES_MAX, None)
                 .map_err(|fault| self.failed(ask, &fault))?;
+            let body = partial.body;
             match self.other_version(version, &head, &body) {
                 Some(other) if again => {
                     again = false;
@@ -264,7 +392,7 @@ impl Docker {
         path: &str,
         limit: Duration,
         body_bytes_max: usize,
-        mut each: Option<&mut dyn FnMut(&[u8])>,
+        mut each: Option<Sink>,
     ) -> Result<(Head, Vec<u8>)> {
         let version = self.version()?;
         let first = format!("/v{version}{path}");
@@ -291,8 +419,28 @@ impl Docker {
         path: &str,
         limit: Duration,
         body_bytes_max: usize,
-        mut each: Option<&mut dyn FnMut(&[u8])>,
+        each: Option<Sink>,
     ) -> Result<(Head, Vec<u8>)> {
+        let limit = if self.answered {
+            limit
+        } else {
+            self.limits.first_answer.max(limit)
+        };
+        match self.ask(ask, path, limit, body_bytes_max, each)? {
+            Got::Answer(head, body) => Ok((head, body)),
+            Got::Late(_, _, fault) => Err(self.failed(ask, &fault)),
+        }
+    }
+
+    /// Asks over the kept connection or a new one, and waits for the answer no longer than `limit`.
+    fn ask(
+        &mut self,
+        ask: Ask,
+        path: &str,
+        limit: Duration,
+        body_bytes_max: usize,
+        mut each: Option<Sink>,
+    ) -> Result<Got> {
         loop {
             let kept = self
                 .kept
@@ -303,32 +451,37 @@ impl Docker {
                 Some((wire, _)) => wire,
                 None => self.connect()?,
             };
-            let limit = if self.answered {
-                limit
-            } else {
-                self.limits.first_answer.max(limit)
-            };
             wire.set_deadline(Some(Instant::now() + limit));
-            let answer = wire
+            let mut partial = Partial::default();
+            match wire
                 .send(path)
-                .and_then(|()| wire.answer(body_bytes_max, reborrowed(&mut each)));
-            match answer {
-                Ok(answer) => {
+                .and_then(|()| wire.answer(&mut partial, body_bytes_max, reborrowed(&mut each)))
+            {
+                Ok(head) => {
                     self.answered = true;
                     if wire.keeps_alive() {
                         self.kept = Some((wire, Instant::now()));
                     }
-                    return Ok(answer);
+                    return Ok(Got::Answer(head, partial.body));
                 }
                 // It was closed while it was idle; that says nothing about the daemon.
                 Err(fault) if reused && fault.closed() && !wire.heard() => {}
+                Err(fault) if fault.timed_out() => {
+                    return Ok(Got::Late(Box::new(wire), partial, fault));
+                }
                 Err(fault) => return Err(self.failed(ask, &fault)),
             }
         }
     }
 
     fn connect(&mut self) -> Result<Wire> {
-        match transport::connect(&self.address, self.limits.connect) {
+        let limits = &self.limits;
+        let handshake = if self.answered {
+            limits.connect
+        } else {
+            limits.first_answer.max(limits.connect)
+        };
+        match transport::connect_and_shake(&self.address, limits.connect, handshake) {
             Ok(connection) => Ok(Wire::new(connection)),
             Err(error) => {
                 self.went_away();
@@ -351,6 +504,7 @@ impl Docker {
         self.answered = false;
         self.negotiated = None;
         self.kept = None;
+        self.late.clear();
     }
 
     fn unreadable(&self, ask: Ask, cause: &str) -> Error {
@@ -361,8 +515,12 @@ impl Docker {
     }
 }
 
+fn inspect_path(id: &str) -> String {
+    format!("/containers/{}/json", percent_encoded(id))
+}
+
 /// The same sink, for one more try.
-fn reborrowed<'a>(each: &'a mut Option<&mut dyn FnMut(&[u8])>) -> Option<&'a mut dyn FnMut(&[u8])> {
+fn reborrowed<'a>(each: &'a mut Option<Sink>) -> Option<Sink<'a>> {
     match each {
         Some(each) => Some(&mut **each),
         None => None,

@@ -19,6 +19,8 @@ pub struct EventStream {
     address: Address,
     opened: Instant,
     ended: bool,
+    /// It ended as the daemon wanted, and was not cut.
+    clean: bool,
 }
 
 impl EventStream {
@@ -31,6 +33,7 @@ impl EventStream {
             address,
             opened: Instant::now(),
             ended: false,
+            clean: false,
         }
     }
 
@@ -55,7 +58,10 @@ impl EventStream {
             }
             match self.wire.next_piece() {
                 Ok(Piece::Data(piece)) => self.lines.push(self.wire.data(piece)),
-                Ok(Piece::End | Piece::Head(_)) => self.ended = true,
+                Ok(Piece::End | Piece::Head(_)) => {
+                    self.ended = true;
+                    self.clean = true;
+                }
                 Err(fault) => {
                     self.ended = true;
                     if !fault.closed() {
@@ -74,12 +80,12 @@ impl EventStream {
         self.wire.hangup()
     }
 
-    /// Whether it ended within a second and without one line.
+    /// Whether it was ended, not cut, within a second and without one line.
     ///
     /// A daemon that does so again and again keeps no events (Podman with `events_logger=none`):
     /// looking every few seconds is all that is left.
     pub fn ended_at_once(&self) -> bool {
-        self.ended && self.lines.lines() == 0 && self.opened.elapsed() < AT_ONCE
+        self.clean && self.lines.lines() == 0 && self.opened.elapsed() < AT_ONCE
     }
 
     /// How many lines were no event at all, and skipped.

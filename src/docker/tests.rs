@@ -720,15 +720,24 @@ fn events_come_however_they_are_cut() {
 
 #[test]
 fn ends_of_a_stream_are_no_errors() {
-    for (reply, at_once) in [
-        (say("docker-20.10.24/events-header-only.http"), true),
-        (say("docker-20.10.24/events-past-empty.http"), true),
-        (say("podman-4.3.1/events-bad-since-200-empty.http"), true),
-        (say("docker-20.10.24/events-shutdown.http"), false),
-        (say("podman-4.3.1/events-shutdown.http"), false),
-        (say("docker-20.10.24/events-http10-unchunked.http"), false),
+    for (reply, empty, at_once) in [
+        (say("docker-20.10.24/events-header-only.http"), true, false),
+        (say("docker-20.10.24/events-past-empty.http"), true, true),
+        (
+            say("podman-4.3.1/events-bad-since-200-empty.http"),
+            true,
+            true,
+        ),
+        (say("docker-20.10.24/events-shutdown.http"), false, false),
+        (say("podman-4.3.1/events-shutdown.http"), false, false),
+        (
+            say("docker-20.10.24/events-http10-unchunked.http"),
+            false,
+            false,
+        ),
         (
             say("socket-proxy-haproxy-2.6/events-lowercase-headers.http"),
+            false,
             false,
         ),
     ] {
@@ -737,7 +746,7 @@ fn ends_of_a_stream_are_no_errors() {
         docker.use_api("1.41");
         let mut stream = docker.events(None).expect("a stream");
         let seen = drain(&mut stream);
-        assert_eq!(seen.is_empty(), at_once);
+        assert_eq!(seen.is_empty(), empty);
         assert_eq!(stream.ended_at_once(), at_once);
         assert_eq!(stream.next().expect("still no error"), None);
     }
@@ -760,6 +769,110 @@ fn a_stream_is_hung_up_from_another_thread() {
         assert_eq!(reader.join().expect("the reader"), Ok(None));
         server.asked();
     }
+}
+
+#[test]
+fn the_wait_for_the_head_of_a_stream_is_ended_from_another_thread() {
+    let server = Server::unix(vec![vec![Reply::Hang]]);
+    let mut docker = server.client();
+    docker.use_api("1.41");
+    let begun = Instant::now();
+    let error = docker
+        .events_opening(None, &mut |hangup| {
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(20));
+                hangup.hang_up();
+            });
+        })
+        .expect_err("hung up");
+    assert!(error.is(Kind::Unreachable), "{error:?}");
+    assert!(begun.elapsed() < PATIENCE);
+    drop(docker);
+    server.asked();
+}
+
+/// A late answer in two pieces, the second one after this time.
+fn late_healthy(wait: Duration) -> Reply {
+    Reply::Late(wait, bytes(HEALTHY))
+}
+
+const SHORT: Duration = Duration::from_millis(20);
+
+#[test]
+fn a_late_inspect_is_not_waited_for_and_not_lost() {
+    let server = Server::unix(vec![
+        vec![ping("1.41"), late_healthy(Duration::from_millis(300))],
+        vec![say(HEALTHY)],
+    ]);
+    let mut docker = server.client();
+    docker.ping().expect("a ping");
+    let begun = Instant::now();
+    let first = docker.container_soon("slow", SHORT).expect("no error");
+    assert!(matches!(first, Answer::Late), "{first:?}");
+    let again = docker.container_soon("slow", SHORT).expect("no error");
+    assert!(matches!(again, Answer::Late), "{again:?}");
+    assert!(begun.elapsed() < Duration::from_millis(300), "{begun:?}");
+    let found = docker.container_soon("slow", PATIENCE).expect("an answer");
+    assert!(matches!(found, Answer::Found(_)), "{found:?}");
+    // Others have a connection of their own.
+    let other = docker.container_soon("other", PATIENCE).expect("an answer");
+    assert!(matches!(other, Answer::Found(_)), "{other:?}");
+    drop(docker);
+    let asked = server.asked();
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert_eq!(asked[1], "/v1.41/containers/slow/json");
+    assert_eq!(asked[2], "/v1.41/containers/other/json");
+}
+
+#[test]
+fn a_late_answer_that_is_outdated_or_cut_is_asked_for_again() {
+    for forget in [true, false] {
+        let stuck = if forget { Reply::Hang } else { Reply::Close };
+        let server = Server::unix(vec![
+            vec![
+                ping("1.41"),
+                Reply::Trickle(SHORT * 10, b"HT".to_vec()),
+                stuck,
+            ],
+            vec![say("docker-20.10.24/err-404-container.http")],
+        ]);
+        let mut docker = server.client();
+        docker.ping().expect("a ping");
+        let first = docker.container_soon("slow", SHORT).expect("no error");
+        assert!(matches!(first, Answer::Late), "{first:?}");
+        if forget {
+            docker.forget("slow");
+        } else {
+            docker.late[0].wire.hangup().expect("a handle").hang_up();
+        }
+        let second = docker.container_soon("slow", PATIENCE).expect("an answer");
+        assert!(matches!(second, Answer::Gone), "{second:?}");
+        assert!(docker.late.is_empty());
+        drop(docker);
+        server.asked();
+    }
+}
+
+#[test]
+fn inspects_that_never_come_hold_few_connections() {
+    let file = SocketFile::new();
+    // Connections wait in its queue, and nobody ever answers.
+    let _listener = UnixListener::bind(&file.0).expect("a socket");
+    let mut docker = Docker::new(Address::Unix(file.0.clone()), None);
+    docker.use_api("1.41");
+    for number in 0..LATE_MAX + 2 {
+        let answer = docker.container_soon(&format!("c{number}"), SHORT);
+        assert!(matches!(answer, Ok(Answer::Late)), "{answer:?}");
+    }
+    let held: Vec<&str> = docker.late.iter().map(|late| late.id.as_str()).collect();
+    assert_eq!(held, ["c2", "c3", "c4", "c5"], "the oldest were given up");
+    docker.limits.late = Duration::ZERO;
+    let answer = docker.container_soon("c2", SHORT);
+    assert!(
+        matches!(answer, Ok(Answer::Late)),
+        "asked again: {answer:?}"
+    );
+    assert_eq!(docker.late.len(), LATE_MAX);
 }
 
 #[test]

@@ -69,6 +69,20 @@ pub(super) enum Piece {
     End,
 }
 
+/// Takes a body piece by piece.
+pub(super) type Sink<'a> = &'a mut dyn FnMut(&[u8]);
+
+/// As much of an answer as has come.
+#[derive(Debug, Default)]
+pub(super) struct Partial {
+    /// Its head, once it is there.
+    pub(super) head: Option<Head>,
+    /// Its body so far, unless somebody else took it.
+    pub(super) body: Vec<u8>,
+    /// Length of its body so far.
+    pub(super) bytes: usize,
+}
+
 /// A connection with its read buffer and the answer that is being read.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -156,47 +170,34 @@ impl Wire {
         Ok(bytes > 0)
     }
 
-    /// Reads the whole answer, its body up to `body_bytes_max`. With `each`, a body that comes with 200 is
-    /// handed over piece by piece and not kept.
+    /// Reads the whole answer into `partial`, its body up to `body_bytes_max`. With `each`, a body that comes
+    /// with 200 is handed over piece by piece and not kept.
+    ///
+    /// After a deadline that ran out it can be called again: what has come is kept there.
     pub(super) fn answer(
         &mut self,
+        partial: &mut Partial,
         body_bytes_max: usize,
-        each: Option<&mut dyn FnMut(&[u8])>,
-    ) -> Result<(Head, Vec<u8>), Fault> {
-        let Piece::Head(head) = self.next_piece()? else {
-            return Err(Fault::Http(HttpError::Head));
-        };
-        let body = match each {
-            Some(each) if head.status == 200 => {
-                self.pieces(body_bytes_max, each)?;
-                Vec::new()
-            }
-            _ => self.body(body_bytes_max)?,
-        };
-        Ok((head, body))
-    }
-
-    /// Reads what is left of the body.
-    pub(super) fn body(&mut self, body_bytes_max: usize) -> Result<Vec<u8>, Fault> {
-        let mut body = Vec::new();
-        self.pieces(body_bytes_max, &mut |data| body.extend_from_slice(data))?;
-        Ok(body)
-    }
-
-    fn pieces(&mut self, body_bytes_max: usize, each: &mut dyn FnMut(&[u8])) -> Result<(), Fault> {
-        let mut bytes = 0;
+        mut each: Option<Sink>,
+    ) -> Result<Head, Fault> {
         loop {
             match self.next_piece()? {
-                Piece::Head(_) => return Err(Fault::Http(HttpError::Head)),
+                Piece::Head(head) => partial.head = Some(head),
                 Piece::Data(piece) => {
                     let data = self.data(piece);
-                    bytes += data.len();
-                    if bytes > body_bytes_max {
+                    partial.bytes += data.len();
+                    if partial.bytes > body_bytes_max {
                         return Err(Fault::TooLong(body_bytes_max));
                     }
-                    each(data);
+                    let good = partial.head.as_ref().is_some_and(|head| head.status == 200);
+                    match &mut each {
+                        Some(each) if good => each(data),
+                        _ => partial.body.extend_from_slice(data),
+                    }
                 }
-                Piece::End => return Ok(()),
+                Piece::End => {
+                    return partial.head.take().ok_or(Fault::Http(HttpError::Head));
+                }
             }
         }
     }

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::script::Reloaded;
-use super::socket::SocketAddr;
 use super::{Settings, master, socket};
 use crate::config;
 use crate::error::{Error, Result};
@@ -95,17 +94,20 @@ pub fn reload(settings: &Settings, path: &Path, fingerprint: &str) -> Result<Liv
 
 /// Whether HAProxy shows this fingerprint now.
 pub fn shows(settings: &Settings, fingerprint: &str) -> bool {
-    whom(settings).is_some_and(|(address, master)| {
-        socket::info(address, master, SOCKET_LIMIT)
-            .is_ok_and(|info| info.description == description(fingerprint))
-    })
+    shown(settings).is_some_and(|shown| shown.is_ok_and(|shown| shown == description(fingerprint)))
 }
 
-/// The socket to ask, and whether it is the master's.
-fn whom(settings: &Settings) -> Option<(&SocketAddr, bool)> {
-    let socket = settings.socket.as_ref().map(|socket| (socket, false));
-    let master = settings.master.as_ref().map(|master| (master, true));
-    socket.or(master)
+/// What HAProxy shows: by its runtime socket, or where that does not answer by its master's. `None` when
+/// there is no socket to ask.
+fn shown(settings: &Settings) -> Option<Result<String>> {
+    let ask =
+        |address, master| socket::info(address, master, SOCKET_LIMIT).map(|info| info.description);
+    let by_master = || settings.master.as_ref().map(|address| ask(address, true));
+    match settings.socket.as_ref().map(|address| ask(address, false)) {
+        None => by_master(),
+        Some(Ok(shown)) => Some(Ok(shown)),
+        Some(Err(error)) => Some(by_master().and_then(Result::ok).ok_or(error)),
+    }
 }
 
 fn description(fingerprint: &str) -> String {
@@ -115,19 +117,20 @@ fn description(fingerprint: &str) -> String {
 /// Whether HAProxy shows the fingerprint; `None` when there is no socket to ask, or no fingerprint (a
 /// config that was not ours).
 fn confirmed(settings: &Settings, fingerprint: &str) -> Result<Option<bool>> {
-    let Some((address, master)) = whom(settings).filter(|_| !fingerprint.is_empty()) else {
+    if fingerprint.is_empty() {
         return Ok(None);
-    };
+    }
     let wanted = description(fingerprint);
     let until = Instant::now() + VERIFY_WITHIN;
     let mut pause = LOOK_PAUSES.0;
     loop {
-        match socket::info(address, master, SOCKET_LIMIT) {
-            Ok(info) if info.description == wanted => return Ok(Some(true)),
-            Ok(_) if Instant::now() >= until => return Ok(Some(false)),
-            Err(error) if Instant::now() >= until => return Err(error),
+        match shown(settings) {
+            None => return Ok(None),
+            Some(Ok(shown)) if shown == wanted => return Ok(Some(true)),
+            Some(Ok(_)) if Instant::now() >= until => return Ok(Some(false)),
+            Some(Err(error)) if Instant::now() >= until => return Err(error),
             // While it reloads, the socket may refuse, time out, or be the old worker's.
-            Ok(_) | Err(_) => std::thread::sleep(pause),
+            Some(_) => std::thread::sleep(pause),
         }
         pause = (pause * 2).min(LOOK_PAUSES.1);
     }

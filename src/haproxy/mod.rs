@@ -26,6 +26,7 @@ pub mod socket;
 use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -160,9 +161,13 @@ impl Haproxy {
         self.doubt.is_none()
             && self.memory.taken().is_some_and(|taken| {
                 taken.request == request
-                    && self
-                        .on_disk()
-                        .is_some_and(|text| carries(&text, &taken.fingerprint))
+                    && self.on_disk().is_some_and(|text| {
+                        carries(&text, &taken.fingerprint)
+                            && !self
+                                .runtime
+                                .as_ref()
+                                .is_some_and(|runtime| runtime.keeps_out(&text))
+                    })
             })
     }
 
@@ -183,6 +188,31 @@ impl Haproxy {
             .filter(|backend| ours.contains(backend.name()))
             .flat_map(|backend| backend.servers())
             .map(|server| server.name.to_owned())
+            .collect()
+    }
+
+    /// Backend, name and IP of each of these servers.
+    pub fn routed(&self) -> Vec<(String, String, IpAddr)> {
+        let Some((text, _)) = self.memory.last_good() else {
+            return Vec::new();
+        };
+        let config = Config::parse(&text);
+        let ours = runtime::backends_of_services(&config);
+        let backends = config
+            .backends()
+            .filter(|backend| ours.contains(backend.name()));
+        backends
+            .flat_map(|backend| {
+                backend.servers().filter_map(move |server| {
+                    let (ip, _) = server.address.rsplit_once(':')?;
+                    let ip = ip.trim_start_matches('[').trim_end_matches(']');
+                    Some((
+                        backend.name().to_owned(),
+                        server.name.to_owned(),
+                        ip.parse().ok()?,
+                    ))
+                })
+            })
             .collect()
     }
 
@@ -276,7 +306,7 @@ impl Haproxy {
         let taken = self.memory.taken();
         let wanted = config::with_fingerprint(&asked);
         if self.runs(&wanted, before.as_deref(), taken.as_ref()) {
-            if unasked.is_empty() && !self.held.is_empty() {
+            if !self.held.is_empty() {
                 self.held.found(&[], &unasked, &blocks, Instant::now());
             }
             return Ok(self.unchanged(&wanted, taken, request));
@@ -320,7 +350,13 @@ impl Haproxy {
         let fingerprint = fingerprint_of(&installed);
         let live = match self.by_socket(before.as_deref(), taken.as_ref(), &installed) {
             Some(loaded) => Ok((By::Socket, true, loaded)),
-            None if waiting && live::shows(&self.settings, &fingerprint) => {
+            // What it shows proves nothing where the runtime socket has changed its servers since it loaded that.
+            None if waiting
+                && taken
+                    .as_ref()
+                    .is_none_or(|taken| taken.loaded != fingerprint)
+                && live::shows(&self.settings, &fingerprint) =>
+            {
                 Ok((By::Itself, true, fingerprint.clone()))
             }
             None => match live::reload(&self.settings, &path, &fingerprint) {

@@ -201,6 +201,20 @@ impl Runtime {
         Ok(())
     }
 
+    /// Whether a server that this config has is out of service by our doing: it must be let in again.
+    pub fn keeps_out(&self, text: &str) -> bool {
+        if self.out.is_empty() {
+            return false;
+        }
+        let config = Config::parse(text);
+        config.backends().any(|backend| {
+            backend.servers().any(|server| {
+                let key = (backend.name().to_owned(), server.name.to_owned());
+                self.out.contains_key(&key)
+            })
+        })
+    }
+
     /// When there is something to tend to.
     pub fn next_due(&self) -> Instant {
         let delete = self.out.values().map(|out| out.again);
@@ -217,6 +231,8 @@ impl Runtime {
     ) -> Option<Doubt> {
         self.delete_due(config, now);
         let (Some(config), Some(shown)) = (config, shown) else {
+            // Nothing to compare with before HAProxy has taken a config of ours.
+            self.audit = self.audit.max(now + AUDIT_AGAIN);
             return None;
         };
         if self.audit > now {

@@ -5,12 +5,12 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
+use std::net::Shutdown;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
+use crate::transport;
 
 /// Longest reply, in bytes: `show servers state` of 5,000 servers is 0.4 MiB.
 const REPLY_BYTES_MAX: u64 = 16 << 20;
@@ -101,7 +101,8 @@ pub fn command(address: &SocketAddr, line: &str, limit: Duration) -> Result<Stri
     let mut reply = Vec::new();
     match address {
         SocketAddr::Path(path) => {
-            let mut stream = UnixStream::connect(path).map_err(failed)?;
+            // A HAProxy that hangs takes no more than its backlog; without a limit the connect would wait for it.
+            let mut stream = transport::unix_stream(path, left()).map_err(failed)?;
             stream.set_write_timeout(Some(left())).map_err(failed)?;
             stream
                 .write_all(format!("{line}\n").as_bytes())
@@ -116,9 +117,7 @@ pub fn command(address: &SocketAddr, line: &str, limit: Duration) -> Result<Stri
             .map_err(failed)?;
         }
         SocketAddr::Tcp(host) => {
-            let target = host.to_socket_addrs().map_err(failed)?.next();
-            let target = target.ok_or_else(|| Error::new(tried(), "the name has no address"))?;
-            let mut stream = TcpStream::connect_timeout(&target, left()).map_err(failed)?;
+            let mut stream = transport::tcp_stream(host, until).map_err(failed)?;
             stream.set_write_timeout(Some(left())).map_err(failed)?;
             stream
                 .write_all(format!("{line}\n").as_bytes())

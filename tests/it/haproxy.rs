@@ -495,3 +495,148 @@ fn a_container_that_flaps_is_held_out_and_others_are_not() {
     });
     watch.stop();
 }
+
+/// An address of this host that is not the loopback's, and a port of it that nobody listens on yet.
+fn port_of_this_host() -> Option<std::net::SocketAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    std::net::TcpListener::bind((ip, 0)).ok()?.local_addr().ok()
+}
+
+#[test]
+fn the_only_instance_of_a_service_waits_for_its_port() {
+    let Some(address) = port_of_this_host() else {
+        println!("left out: this host has no address but the loopback's");
+        return;
+    };
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let late = |name: &str| serving(name, &ip, "late").with_env("PORT", &port);
+    for ready in ["8s", "0"] {
+        let sandbox = Sandbox::new("ready");
+        sandbox.docker.add(serving("old", "10.2.0.2", "web"));
+        let watch = sandbox.settled_watch(&["--ready", ready]);
+        sandbox.docker.run(late("slow"));
+        // Another one of a service that has instances, and one whose health Docker checks, do not wait.
+        sandbox.docker.run(serving("more", "10.2.0.3", "web"));
+        sandbox
+            .docker
+            .run(serving("checked", "10.2.0.4", "checked").with_health("starting"));
+        sandbox.docker.health("asteroid-checked", "healthy");
+        sandbox.wait_config("those that do not wait", SOON, |routes| {
+            routes.has("10.2.0.3:80") && routes.has("10.2.0.4:80")
+        });
+        let there = |sandbox: &Sandbox| sandbox.routes().has(&address.to_string());
+        if ready == "0" {
+            wait_for("all at once", SOON, || there(&sandbox).then_some(()));
+            watch.stop();
+            continue;
+        }
+        stays("it is held", Duration::from_millis(500), || {
+            !there(&sandbox)
+        });
+        let listener = std::net::TcpListener::bind(address).expect("the port");
+        wait_for("the one that is ready", SOON, || {
+            there(&sandbox).then_some(())
+        });
+        drop(listener);
+        watch.stop();
+        // A pass that must end waits itself; and nobody waits for ever.
+        sandbox
+            .docker
+            .run(serving("never", &ip, "never").with_env("PORT", &port));
+        let begun = std::time::Instant::now();
+        sandbox.sync(&["--ready", "700ms"]).exits(0).says(&[
+            "asteroid-never",
+            "accepted no connection",
+            "700ms",
+        ]);
+        assert!(begun.elapsed() >= Duration::from_millis(700));
+        assert_eq!(sandbox.routes().services["never"].len(), 1);
+        assert_eq!(
+            sandbox.routes().services["late"].len(),
+            1,
+            "it was there before"
+        );
+    }
+}
+
+/// Killed at any moment between two steps: the file is whole and HAProxy starts with it, HAProxy goes on
+/// serving, and the next pass heals.
+#[test]
+fn killed_between_any_two_steps() {
+    for runtime in [true, false] {
+        let Some(host) = Host::new("killed", runtime, !runtime) else {
+            return;
+        };
+        let options = host.options();
+        let mut args = vec!["sync"];
+        args.extend(options.iter().map(String::as_str));
+        let mut cut_short = 0;
+        for round in 0..20_u64 {
+            let name = format!("n{}", round % 3);
+            if round % 6 < 3 {
+                let ip = format!("10.2.3.{}", round + 1);
+                host.sandbox.docker.add(serving(&name, &ip, "web"));
+            } else {
+                host.sandbox.docker.remove(&format!("asteroid-{name}"));
+            }
+            let mut run = host.sandbox.spawn(host.sandbox.command(&args));
+            let time = Duration::from_millis(8 * (round % 12));
+            if run.ended(time).is_none() {
+                cut_short += 1;
+            }
+            run.kill();
+            let config = host.sandbox.config();
+            assert!(
+                config
+                    .trim_end()
+                    .lines()
+                    .last()
+                    .is_some_and(|line| line.contains("cosmonaut:"))
+            );
+            let check = std::process::Command::new("haproxy")
+                .args(["-c", "-q", "-f"])
+                .arg(host.sandbox.config_path())
+                .status();
+            assert!(check.expect("haproxy is installed").success(), "{config}");
+            assert!(host.haproxy.fingerprint().is_some(), "HAProxy serves");
+            if round % 5 == 4 {
+                host.sync();
+                host.agrees();
+            }
+        }
+        assert!(cut_short >= 5, "only {cut_short} runs were cut short");
+        host.sync();
+        host.agrees();
+        // What a killed run had staged stays hidden, and is no config for HAProxy.
+        let cfgs = std::fs::read_dir(host.sandbox.state())
+            .expect("the state folder")
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().ends_with(".cfg"))
+            .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+        for entry in cfgs {
+            let name = entry.file_name();
+            assert!(name == "haproxy.cfg" || name == "last-good.cfg", "{name:?}");
+        }
+    }
+}
+
+/// The socket is closed in the middle of a change: the file is right, and a reload makes it so.
+#[test]
+fn a_runtime_socket_that_breaks_off_ends_in_a_reload() {
+    let Some(mut host) = Host::new("breaks", true, true) else {
+        return;
+    };
+    let before = host.haproxy.reloads();
+    // Nobody answers there any more; HAProxy itself is well.
+    host.sandbox.docker.add(serving("b", "10.2.0.3", "web"));
+    let moved = host.sandbox.root.join("elsewhere.sock");
+    std::fs::rename(host.haproxy.socket(), &moved).expect("the socket moves");
+    // The master's socket proves the reload then.
+    host.sync();
+    assert_eq!(host.haproxy.reloads(), before + 1);
+    std::fs::rename(&moved, host.haproxy.socket()).expect("the socket is back");
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    host.haproxy.kill();
+}

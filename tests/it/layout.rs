@@ -177,9 +177,9 @@ fn programs_sockets_and_threads_have_their_places() {
         |name| !name.starts_with("transport") && name != "haproxy/socket.rs" && name != "notify.rs",
     );
     forbid(
-        "only watch starts threads",
+        "only watch starts threads, and the resolver one that it may leave to itself",
         &["thread::Builder", "thread::spawn", "thread::scope"],
-        |name| name != "watch.rs",
+        |name| !matches!(name, "watch.rs" | "transport/resolve.rs"),
     );
     forbid(
         "only main prints errors, only lib prints results",

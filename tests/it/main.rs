@@ -4,8 +4,10 @@
 mod cli;
 mod command_line;
 mod cosmos;
+mod docker_real;
 mod doctor;
 mod haproxy;
+mod hostile;
 mod layout;
 mod lossless;
 mod notify;

@@ -750,6 +750,45 @@ fn an_inspect_that_says_gone_means_gone() {
     assert_eq!(sandbox.routes().all(), ["10.2.0.2:80"]);
 }
 
+/// Found by the fault campaign: a `sync` knows nothing from before, so an inspect that failed took the container away,
+/// with exit code 0.
+#[test]
+fn an_inspect_that_fails_takes_nobody_away() {
+    let sandbox = Sandbox::new("unseen");
+    sandbox.docker.add(web("asteroid-a", "10.2.0.2"));
+    sandbox.docker.add(web("asteroid-b", "10.2.0.3"));
+    let alone = Container::serving("asteroid-d", "10.2.0.9", "api", "api.example");
+    sandbox.docker.add(alone.with_env("COOKIE", "S"));
+    sandbox.sync(&[]).exits(0);
+    let broken = crate::support::wire::answer(
+        "500 Internal Server Error",
+        "application/json",
+        r#"{"message":"broken"}"#,
+    );
+    for (name, reply) in [
+        ("asteroid-b", Reply::Raw(broken)),
+        ("asteroid-d", Reply::closed()),
+    ] {
+        let id = sandbox.docker.id(name);
+        sandbox.docker.misbehave(&id, usize::MAX, reply);
+    }
+    for (name, ip) in [("asteroid-c", "10.2.0.4"), ("asteroid-e", "10.2.0.5")] {
+        sandbox.docker.add(web(name, ip));
+        sandbox.sync(&[]).exits(0).says(&["broken", "stands"]);
+        let routes = sandbox.routes();
+        for address in ["10.2.0.2:80", "10.2.0.3:80", "10.2.0.9:80"] {
+            assert!(routes.has(address), "{}", sandbox.config());
+        }
+        assert!(routes.has(&format!("{ip}:80")), "the others go on");
+        assert_eq!(routes.rules["api"], ["api.example"]);
+    }
+    // One that went meanwhile goes, inspected or not.
+    sandbox.docker.remove("asteroid-b");
+    sandbox.sync(&[]).exits(0);
+    assert!(!sandbox.routes().has("10.2.0.3:80"));
+    assert!(sandbox.routes().has("10.2.0.9:80"));
+}
+
 #[test]
 fn an_idle_connection_that_the_daemon_closed_is_tried_once_more() {
     let sandbox = Sandbox::new("reused");

@@ -10,6 +10,7 @@ pub mod load;
 pub mod md5;
 pub mod metrics;
 pub mod real_docker;
+pub mod real_podman;
 pub mod routes;
 pub mod sandbox;
 pub mod script;

@@ -48,6 +48,8 @@ struct Own {
     /// Keeps the network namespace while the daemon is down.
     namespace: Child,
     daemon: Option<Child>,
+    /// More options of the daemon.
+    options: Vec<String>,
 }
 
 impl Docker {
@@ -73,6 +75,12 @@ impl Docker {
     /// A second daemon beside it, with its images, in a network namespace of its own.
     #[track_caller]
     pub fn own(images: &[&str]) -> Docker {
+        Docker::own_with(images, &[])
+    }
+
+    /// The same with more options of dockerd.
+    #[track_caller]
+    pub fn own_with(images: &[&str], options: &[&str]) -> Docker {
         let shared = Docker::shared();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("csm-own-{}-{number}", std::process::id()));
@@ -89,6 +97,7 @@ impl Docker {
             folder,
             namespace,
             daemon: None,
+            options: options.iter().map(|one| (*one).to_owned()).collect(),
         };
         let mut docker = Docker::named(Some(host), Some(own));
         wait_for("the new network namespace", Duration::from_secs(10), || {
@@ -257,6 +266,12 @@ impl Docker {
             .filter(|ip| !ip.is_empty())
     }
 
+    /// The same command where our own daemon's network is.
+    pub fn inside(&self, command: Command) -> Command {
+        let pid = self.namespace_pid().expect("a daemon of our own");
+        inside(&format!("/proc/{pid}/ns/net"), command)
+    }
+
     /// A process in the network namespace of a daemon of our own.
     pub fn namespace_pid(&self) -> Option<u32> {
         self.own.as_ref().map(|own| own.namespace.id())
@@ -332,6 +347,7 @@ impl Docker {
                 "--pidfile",
                 &at("pid"),
             ])
+            .args(&own.options)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
@@ -369,6 +385,26 @@ impl Docker {
             let _ = daemon.wait();
         }
     }
+}
+
+/// The same command, with nothing but its own environment, in another network namespace.
+pub fn inside(namespace: &str, command: Command) -> Command {
+    let mut inside = Command::new("nsenter");
+    inside
+        .arg(format!("--net={namespace}"))
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .stdin(Stdio::null());
+    for (key, value) in command.get_envs() {
+        if let Some(value) = value {
+            inside.env(key, value);
+        }
+    }
+    if let Some(folder) = command.get_current_dir() {
+        inside.current_dir(folder);
+    }
+    inside
 }
 
 /// A killed dockerd takes its containerd along. Where nobody reaps orphans its zombie looks alive

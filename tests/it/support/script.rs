@@ -45,6 +45,8 @@ book='{dir}'
 number=$(($(ls "$book/calls" | wc -l) + 1))
 call=$(printf '%s/calls/%04d' "$book" "$number")
 while ! mkdir "$call" 2>/dev/null; do
+    # The test may be over, and its folder gone.
+    [ -d "$book/calls" ] || exit 1
     number=$((number + 1))
     call=$(printf '%s/calls/%04d' "$book" "$number")
 done
