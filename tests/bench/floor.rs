@@ -27,6 +27,8 @@ pub fn timed(runs: usize, mut work: impl FnMut()) -> Vec<f64> {
 
 /// Processor time of the calling thread.
 pub fn thread_cpu() -> Duration {
+    // The kernel brings the account up to date when a thread steps back.
+    std::thread::yield_now();
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanos = text.split(' ').next().and_then(|first| first.parse().ok());
     Duration::from_nanos(nanos.unwrap_or_default())
