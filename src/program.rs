@@ -162,8 +162,11 @@ fn wait(
     let pidfd = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty())
         .map_err(|e| broken(&e))?;
     loop {
-        if let Some(status) = child.try_wait().map_err(|e| broken(&e))? {
-            return Ok(Some(status));
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(Some(status)),
+            Ok(None) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(broken(&e)),
         }
         if output
             .metadata()
