@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::FAILED;
 use crate::assembly::{
@@ -30,6 +30,8 @@ use crate::{transport, watch};
 
 /// Exit code of a plan that would change something.
 const WOULD_CHANGE: u8 = 3;
+/// How often `sync` tries to inspect a container, with waits of 1 s and 2 s between.
+const INSPECTS_MAX: u32 = 3;
 /// How long a starting `watch` waits for its lock: `status` and `resume` look at it for microseconds.
 const WATCH_LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -61,18 +63,38 @@ fn sync_once(options: &Options) -> Result<()> {
         asked: true,
         ..News::default()
     };
-    let ended = syncer.pass(&asked, Look::Afresh, "sync");
+    let mut ended = syncer.pass(&asked, Look::Afresh, "sync");
+    for _ in 1..INSPECTS_MAX {
+        let (Ok(Ended::Applied | Ended::Unchanged), Some(due)) = (&ended, syncer.inspect_due())
+        else {
+            break;
+        };
+        print_changes(&ended, &syncer)?;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        ended = syncer.pass(&News::default(), Look::Changes, "sync");
+    }
     if options.metrics_file.is_some() {
         let mut book = Book::new(subject(options, &state_dir));
         book.passed(syncer.record(), None);
         book.write_only_metrics();
     }
-    match ended? {
-        Ended::Applied => print(&format!("{}\n", syncer.record().changes)),
-        Ended::NotRunning => {
-            syncer.record().log_trouble(log::Level::Warn, "");
-            Ok(())
-        }
+    print_changes(&ended, &syncer)?;
+    let ended = ended?;
+    if ended == Ended::NotRunning {
+        syncer.record().log_trouble(log::Level::Warn, "");
+    }
+    if ended != Ended::Held && syncer.inspect_due().is_some() {
+        return Err(Error::new(
+            "not all containers could be inspected",
+            "those that HAProxy has stay, new ones are not routed yet; all others are as they should be",
+        ));
+    }
+    Ok(())
+}
+
+fn print_changes(ended: &Result<Ended>, syncer: &Syncer) -> Result<()> {
+    match ended {
+        Ok(Ended::Applied) => print(&format!("{}\n", syncer.record().changes)),
         _ => Ok(()),
     }
 }

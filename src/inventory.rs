@@ -291,9 +291,13 @@ impl Inventory {
 
     /// When [`Inventory::due`] or a list has something new to say at the earliest.
     pub fn next_due(&self) -> Option<Instant> {
-        let owed = self.owed.values().map(|owed| owed.at);
         let leaving = self.known.values().filter_map(|known| known.leaving_until);
-        owed.chain(leaving).min()
+        self.inspect_due().into_iter().chain(leaving).min()
+    }
+
+    /// When a container whose inspect failed is tried again, if there is one.
+    pub fn inspect_due(&self) -> Option<Instant> {
+        self.owed.values().map(|owed| owed.at).min()
     }
 
     /// When a list made at `asked` is worth repeating because it may have shown the dead, if it is.

@@ -5,7 +5,7 @@
 //! each with the pid of its last holder in it.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,7 @@ pub fn take(state_dir: &Path, name: &str, patience: Duration) -> Result<Lock> {
     loop {
         match file.try_lock() {
             Ok(()) => break,
+            Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Interrupted => continue,
             Err(TryLockError::Error(e)) => return Err(Error::new(tried(), e)),
             Err(TryLockError::WouldBlock) if Instant::now() >= until => {
                 let who = holder_in(&mut file)

@@ -178,8 +178,11 @@ fn wait(
     };
     let mut pause = LOOK_PAUSES.0;
     loop {
-        if let Some(status) = child.try_wait().map_err(|e| broken(&e))? {
-            return Ok(Some(status));
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(Some(status)),
+            Ok(None) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(broken(&e)),
         }
         if output
             .metadata()

@@ -213,6 +213,11 @@ impl Syncer {
         }
     }
 
+    /// When a container whose inspect failed is tried again, if there is one.
+    pub fn inspect_due(&self) -> Option<Instant> {
+        self.inventory.inspect_due()
+    }
+
     /// Weave's side, if it is looked at.
     pub fn overlay(&mut self) -> Option<&mut Overlay> {
         self.overlay.as_mut()

@@ -305,11 +305,16 @@ pub fn with_own_cookies(text: String) -> String {
     own
 }
 
-/// Where the value of a server's `cookie` option stands in the whole text, on a line without quotes.
+/// Where the value of a server's `cookie` option stands in the whole text. The real service does not
+/// quote; in a line where somebody does, words are not what blanks separate, and it is left as it is.
 fn cookie_value(line: &Line<'_>) -> Option<std::ops::Range<usize>> {
+    let text = line.text.split('#').next().unwrap_or_default();
+    if text.contains(['\'', '"', '\\']) {
+        return None;
+    }
     let mut offset = 0;
-    let mut words = line.text.split_ascii_whitespace().map(|word| {
-        let at = line.text[offset..].find(word).unwrap_or(0) + offset;
+    let mut words = text.split_ascii_whitespace().map(|word| {
+        let at = text[offset..].find(word).unwrap_or(0) + offset;
         offset = at + word.len();
         (at, word)
     });

@@ -181,8 +181,15 @@ impl History {
 
     /// What a rollback holds, if one does.
     pub fn hold(&self) -> Option<Hold> {
-        match read(&self.hold_file(), INDEX_BYTES_MAX) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        let file = self.hold_file();
+        match read(&file, INDEX_BYTES_MAX) {
+            // Want of memory or descriptors is not a hold: what cannot be opened must at least be there.
+            Err(_)
+                if fs::symlink_metadata(&file)
+                    .is_err_and(|e| e.kind() == io::ErrorKind::NotFound) =>
+            {
+                None
+            }
             found => Some(
                 found
                     .ok()

@@ -22,6 +22,9 @@ mod support;
 
 use std::process::ExitCode;
 
+/// Longest account of one fault; whole configs are in some.
+const FAULT_CHARS_MAX: usize = 600;
+
 /// What one part of the campaign found.
 struct Part {
     title: &'static str,
@@ -72,7 +75,12 @@ fn main() -> ExitCode {
         }
         for fault in &part.faults {
             good = false;
-            println!("- FAULT: {fault}");
+            let line: String = fault
+                .replace('\n', " / ")
+                .chars()
+                .take(FAULT_CHARS_MAX)
+                .collect();
+            println!("- FAULT: {line}");
         }
         if part.faults.is_empty() {
             println!("\nNothing was lost.");

@@ -21,7 +21,7 @@ use crate::support::real_docker::Docker;
 const EVERY: Duration = Duration::from_secs(1);
 const EVERY_WHILE_DIFFERENT: Duration = Duration::from_millis(100);
 const SOCKET_MAX: Duration = Duration::from_secs(2);
-const RELOADING_MAX: Duration = Duration::from_secs(2);
+const RELOADING_MAX: Duration = Duration::from_secs(6);
 
 /// Service -> `IP:PORT` of each instance.
 type Servers = BTreeMap<String, BTreeSet<String>>;
