@@ -38,6 +38,13 @@ pub struct Apart {
     pub what: String,
 }
 
+impl Apart {
+    /// Whether it lasted into this time, or ended just before: a look takes a moment.
+    pub fn meets(&self, from: f64, to: f64) -> bool {
+        self.from <= to && self.to + 1.0 >= from
+    }
+}
+
 /// What the checker saw.
 #[derive(Default)]
 pub struct Checked {

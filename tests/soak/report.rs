@@ -22,6 +22,8 @@ const SETTLED_S: f64 = 3.0;
 /// For how long after the end of a container a request may still be on its way to the container's address: until the
 /// reload, and in HAProxy's tries to connect.
 const REUSED_S: f64 = 2.0;
+/// HAProxy has used up its tries to connect after this time at the earliest: 4 of 1 s, less what a refusal saves.
+const TRIES_S: f64 = 3.0;
 /// Memory may grow by this much between start and end.
 const GROWTH_MAX_KIB: u64 = 512;
 /// Most examples that are printed of one kind.
@@ -52,6 +54,7 @@ enum Blame {
     NothingToServe,
     Cut,
     Reused,
+    TriesUsedUp,
     CosmosConfig,
     CosmosStale,
 }
@@ -69,6 +72,9 @@ impl Blame {
             Blame::Cut => "its container was killed or paused while it answered",
             Blame::Reused => {
                 "answered by another service: Docker had given the address of a container that had just ended to the next one"
+            }
+            Blame::TriesUsedUp => {
+                "several of its containers ended at once, and HAProxy's tries (4 of 1 s) all went to them"
             }
             Blame::CosmosConfig => {
                 "Cosmos's config has no redispatch: a container that had just ended was asked"
@@ -114,15 +120,27 @@ impl Soak<'_> {
         }
         let refused = failed.how.starts_with("status 503");
         let misrouted = failed.how.starts_with("MISROUTED");
-        if misrouted
-            && (0..SLOTS).any(|slot| {
-                self.log
-                    .touched((failed.service, slot), failed.from - REUSED_S, failed.to)
-            })
-        {
+        // Until HAProxy has what Docker says, the address of who ended is still asked; then for as long as a try takes.
+        let late_since = self
+            .checked
+            .apart
+            .iter()
+            .filter(|apart| apart.site == failed.site && apart.meets(failed.from, failed.to))
+            .map(|apart| apart.from)
+            .fold(failed.from, f64::min);
+        let ended = (0..SLOTS).any(|slot| {
+            let slot = (failed.service, slot);
+            self.log.touched(slot, late_since - REUSED_S, failed.to)
+        });
+        let count = (0..SLOTS)
+            .filter(|slot| self.log.touched((failed.service, *slot), from, to))
+            .count();
+        if misrouted && ended {
             Blame::Reused
         } else if misrouted || failed.how.starts_with("connect") {
             Blame::Lost
+        } else if refused && count > 1 && failed.to - failed.from >= TRIES_S {
+            Blame::TriesUsedUp
         } else if refused && touched && cosmos {
             Blame::CosmosConfig
         } else if touched && !refused {
