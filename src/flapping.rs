@@ -1,7 +1,7 @@
 //! Containers that start again and again: held out for a while, so that they cost the others no reloads
 //! and their service no requests. Pure; the clock is an argument.
 //!
-//! A container that has started more than [`STARTS_MAX`] times within a minute is held out; each start
+//! A container that has started more than `STARTS_MAX` times within a minute is held out; each start
 //! while it is held out doubles the wait, counted from that start.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::timestamp::Timestamp;
 
-/// Most starts after the first one within [`WINDOW`].
+/// Most starts after the first one within `WINDOW`.
 const STARTS_MAX: usize = 5;
 /// The time in which starts are counted.
 const WINDOW: Duration = Duration::from_secs(60);
