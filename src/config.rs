@@ -319,7 +319,11 @@ impl<'a> Config<'a> {
             let before = config.words.len();
             split_words(line.trim_end_matches(['\n', '\r']), &mut config.words);
             if config.words.len() == before {
-                if line.trim() == RULES_MARK {
+                // Only a frontend takes rules; elsewhere it is a comment like any other, and may be cut out.
+                let in_frontend = config.sections.last().is_some_and(|last| {
+                    config.words[config.lines[last.lines.start].words.start] == "frontend"
+                });
+                if in_frontend && line.trim() == RULES_MARK {
                     config.mark = Some(config.lines.len());
                 }
                 continue;
