@@ -618,6 +618,12 @@ impl Syncer {
             let lenders = lenders.into_iter().map(|id| (id, None)).collect();
             self.inspect(lenders, &mut patience)?;
         }
+        if look != Look::Changes
+            && self.network.is_none()
+            && let Some(name) = self.inventory.haproxy_wanted().map(str::to_owned)
+        {
+            self.inspect(BTreeMap::from([(name, None)]), &mut patience)?;
+        }
         for (id, change) in &news.changes {
             if change.probed {
                 self.inventory.probed(id, now);

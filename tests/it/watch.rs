@@ -492,6 +492,28 @@ fn a_container_whose_inspect_hangs_holds_nobody_up_for_long() {
 }
 
 #[test]
+fn while_haproxys_container_is_down_the_others_are_reached_as_before() {
+    let sandbox = Sandbox::new("haproxy-away");
+    sandbox.docker.add(Container::new("haproxy", "10.4.0.9"));
+    sandbox
+        .docker
+        .add(web("asteroid-a", "10.4.0.2").with_network("database", "10.5.0.2"));
+    let watch = sandbox.settled_watch(&[]);
+    assert_eq!(sandbox.routes().all(), ["10.4.0.2:80"]);
+    sandbox.docker.stop("haproxy");
+    // A pass that certainly comes after it.
+    sandbox.docker.run(web("asteroid-b", "10.4.0.3"));
+    sandbox.wait_config("the new one", SOON, |routes| routes.has("10.4.0.3:80"));
+    let both = ["10.4.0.2:80", "10.4.0.3:80"];
+    assert_eq!(sandbox.routes().all(), both);
+    watch.stop();
+    // Nor does it matter that nobody of ours has seen it run.
+    sandbox.docker.kill("asteroid-b");
+    sandbox.sync(&[]).exits(0);
+    assert_eq!(sandbox.routes().all(), ["10.4.0.2:80"]);
+}
+
+#[test]
 fn a_failed_reload_is_tried_again_without_an_event() {
     let sandbox = two("retries");
     let mut watch = sandbox.settled_watch(&[]);
