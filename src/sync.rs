@@ -628,6 +628,10 @@ impl Syncer {
             if change.probed {
                 self.inventory.probed(id, now);
             }
+            // Again, for a container that started and was told to stop before this look: it is known only now.
+            if let Some((signal, _)) = change.signal {
+                self.inventory.signalled(id, signal, now);
+            }
         }
         self.owed = Look::Changes;
         Ok(())

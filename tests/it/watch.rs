@@ -340,6 +340,26 @@ fn a_stop_signal_drains_and_other_signals_do_nothing() {
 }
 
 #[test]
+fn one_that_is_told_to_stop_before_it_was_looked_at_is_not_let_in() {
+    let sandbox = two("start-stop");
+    let watch = sandbox.settled_watch(&[]);
+    // Both events of the newcomer wait while this pass goes on.
+    sandbox.script.on("reload", "sleep 1");
+    sandbox.docker.crash("asteroid-b");
+    sandbox.wait_config("the dead one gone", SOON, |routes| {
+        routes.all() == ["10.4.0.2:80"]
+    });
+    sandbox.docker.run(web("asteroid-c", "10.4.0.4"));
+    sandbox.docker.signal("asteroid-c", "15");
+    sandbox.docker.run(web("asteroid-d", "10.4.0.5"));
+    sandbox.wait_config("the one that stays", SOON, |routes| {
+        routes.has("10.4.0.5:80")
+    });
+    assert_eq!(sandbox.routes().all(), ["10.4.0.2:80", "10.4.0.5:80"]);
+    watch.stop();
+}
+
+#[test]
 fn it_reconnects_for_ever() {
     let sandbox = two("reconnects");
     let mut watch = sandbox.settled_watch(&[]);
