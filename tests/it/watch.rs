@@ -560,6 +560,39 @@ fn a_failed_reload_is_tried_again_without_an_event() {
 }
 
 #[test]
+fn a_last_good_file_that_haproxy_did_not_take_back_is_not_believed_live() {
+    let sandbox = two("not-taken-back");
+    let mut watch = sandbox.settled_watch(&[]);
+    let config = sandbox.config();
+    sandbox
+        .script
+        .on("reload", "echo 'no daemon' >&2; status=5");
+    sandbox.docker.run(web("asteroid-c", "10.4.0.4"));
+    watch.wait_log("does not take it either", SOON);
+    // All is as it was, and the file says so; what HAProxy runs nobody knows.
+    sandbox.docker.kill("asteroid-c");
+    sandbox.script.well("reload");
+    let before = sandbox.script.of("reload").len();
+    let reloads = sandbox.script.wait_reloads(before + 1, SOON);
+    assert_eq!(reloads.last().map(|call| &call.config), Some(&config));
+    watch.stop();
+    // The same where the process that knew of it has ended.
+    sandbox
+        .script
+        .on("reload", "echo 'no daemon' >&2; status=5");
+    sandbox.docker.run(web("asteroid-d", "10.4.0.5"));
+    sandbox.sync(&[]).exits(1);
+    sandbox.docker.kill("asteroid-d");
+    sandbox.script.well("reload");
+    let before = sandbox.script.of("reload").len();
+    sandbox.sync(&[]).exits(0);
+    assert_eq!(sandbox.config(), config);
+    assert_eq!(sandbox.script.of("reload").len(), before + 1);
+    sandbox.sync(&[]).exits(0);
+    assert_eq!(sandbox.script.of("reload").len(), before + 1);
+}
+
+#[test]
 fn a_refused_config_is_reported_and_others_go_on() {
     let sandbox = two("refuses");
     let mut watch = sandbox.settled_watch(&[]);
