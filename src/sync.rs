@@ -618,9 +618,19 @@ impl Syncer {
             let lenders = lenders.into_iter().map(|id| (id, None)).collect();
             self.inspect(lenders, &mut patience)?;
         }
+        if look != Look::Changes
+            && self.network.is_none()
+            && let Some(name) = self.inventory.haproxy_wanted().map(str::to_owned)
+        {
+            self.inspect(BTreeMap::from([(name, None)]), &mut patience)?;
+        }
         for (id, change) in &news.changes {
             if change.probed {
                 self.inventory.probed(id, now);
+            }
+            // Again, for a container that started and was told to stop before this look: it is known only now.
+            if let Some((signal, _)) = change.signal {
+                self.inventory.signalled(id, signal, now);
             }
         }
         self.owed = Look::Changes;
