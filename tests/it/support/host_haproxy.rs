@@ -69,8 +69,10 @@ pub fn base(bind: &str, socket: &Path, version: (u32, u32)) -> String {
     } else {
         ""
     };
+    // Two threads also where a test has one processor: most HAProxies have several.
     format!(
         "global
+    nbthread 2
     log stdout format raw local0 info
     hard-stop-after 30s
     stats socket {} mode 660 level admin expose-fd listeners

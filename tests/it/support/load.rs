@@ -30,7 +30,7 @@ pub struct Tally {
     /// How long good answers took, in ms, counted.
     pub took: BTreeMap<u64, u64>,
     /// Kept connections that were closed before a byte of an answer came: the request was asked again on a
-    /// new one, as every HTTP client does (RFC 9112, 9.3.1). A reload of HAProxy 2.6 leaves very few.
+    /// new one, as every HTTP client does (RFC 9112, 9.3.1). HAProxy before 2.5 leaves some at each reload.
     pub again: u64,
     /// How requests failed, and how many each way.
     pub failed: BTreeMap<String, u64>,
