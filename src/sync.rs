@@ -541,22 +541,13 @@ impl Syncer {
         std::thread::sleep(SECOND_LOOK_AFTER);
         self.owed = Look::Afresh;
         self.look(&News::default())?;
-        let mut found = 0;
-        for id in missing {
-            match self.docker.container_soon(id, Patience::LOOK)? {
-                Answer::Found(container) => {
-                    found += 1;
-                    let id = container.container.id.clone();
-                    self.inventory.inspected(&id, Some(*container), None);
-                }
-                Answer::Gone => self.inventory.inspected(id, None, None),
-                // One that hangs is there, and keeps nobody else from being served.
-                Answer::Late => {
-                    found += 1;
-                    self.inventory.inspect_late(id, Instant::now());
-                }
-            }
-        }
+        // One that hangs, or that Docker cannot tell of, is there, and keeps nobody else from being served.
+        let unlisted = missing.iter().filter(|id| !self.inventory.has(id));
+        let unlisted = unlisted.map(|id| (id.clone(), None)).collect();
+        let mut patience = Patience::LOOK;
+        self.inspect(unlisted, &mut patience)?;
+        let there = |id: &&String| self.inventory.has(id) || self.inventory.concerns(id);
+        let found = missing.iter().filter(there).count();
         log::warn!(
             "{found} of the {} are still there; the second look counts",
             missing.len()

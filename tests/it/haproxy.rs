@@ -431,6 +431,38 @@ fn a_list_that_forgets_most_containers_is_not_believed_at_once() {
 }
 
 #[test]
+fn a_second_look_does_not_wait_for_one_that_docker_cannot_tell_of() {
+    let sandbox = Sandbox::new("shrink-broken");
+    for at in 0..6 {
+        sandbox.docker.add(serving(
+            &format!("n{at}"),
+            &format!("10.2.0.{}", at + 2),
+            "web",
+        ));
+    }
+    let mut watch = sandbox.settled_watch(&[]);
+    let broken = sandbox.docker.id("asteroid-n0");
+    let words = r#"{"message":"layer does not exist"}"#;
+    let reply = Reply::Raw(answer(
+        "500 Internal Server Error",
+        "application/json",
+        words,
+    ));
+    sandbox.docker.misbehave(&broken, usize::MAX, reply);
+    for at in 0..6 {
+        sandbox.docker.with(&format!("asteroid-n{at}"), |one| {
+            one.status = crate::support::fake_docker::Status::Exited
+        });
+    }
+    watch.signal("HUP");
+    watch.wait_log("1 of the 6 are still there", SOON);
+    sandbox.wait_config("the one that nobody can tell of", SOON, |routes| {
+        routes.all() == ["10.2.0.2:80"]
+    });
+    watch.stop();
+}
+
+#[test]
 fn a_failure_that_repeats_is_said_once() {
     let sandbox = Sandbox::new("repeats");
     sandbox.docker.add(serving("a", "10.2.0.2", "web"));
