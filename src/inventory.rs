@@ -237,6 +237,20 @@ impl Inventory {
         new
     }
 
+    /// Notes that a container could not be asked in this look: others took too long.
+    pub fn put_off(&mut self, id: &str, now: Instant) {
+        self.owed.entry(id.to_owned()).or_insert(Owed {
+            at: now + LATE_LOOK.0,
+            wait: LATE_LOOK.0,
+            late: false,
+        });
+    }
+
+    /// When an owed inspect became due; those that wait the longest come first.
+    pub fn owed_since(&self, id: &str) -> Option<Instant> {
+        self.owed.get(id).map(|owed| owed.at)
+    }
+
     /// Notes that a health check of this container just ran: what it came to is asked for in a moment.
     pub fn probed(&mut self, id: &str, now: Instant) {
         if self.known.contains_key(id) {

@@ -45,6 +45,8 @@ impl Patience {
     const EVENT: Duration = Duration::from_millis(250);
     /// For each that is asked when the above is used up, or that was late before.
     const LEAST: Duration = Duration::from_millis(50);
+    /// Most late answers of one look; who was not asked then is asked first in the next one.
+    const LATE_MAX: u32 = 16;
 }
 
 /// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
@@ -635,12 +637,14 @@ impl Syncer {
         ids: BTreeMap<String, Option<u64>>,
         patience: &mut Duration,
     ) -> Result<()> {
-        let (slow, mut ids): (Vec<_>, Vec<_>) = ids
+        let (mut slow, mut ids): (Vec<_>, Vec<_>) = ids
             .into_iter()
             .partition(|(id, _)| self.inventory.was_late(id));
+        slow.sort_by_key(|(id, _)| self.inventory.owed_since(id));
         let quick = ids.len();
         ids.extend(slow);
         let mut ids = ids.into_iter().enumerate();
+        let mut late = 0;
         while let Some((at, (id, digest))) = ids.next() {
             let asked = Instant::now();
             let left = if at < quick {
@@ -662,6 +666,11 @@ impl Syncer {
                             "Docker does not answer an inspect of container {} yet; what was known of it stands, the others go on",
                             service::short(&id)
                         );
+                    }
+                    late += 1;
+                    if late >= Patience::LATE_MAX {
+                        ids.for_each(|(_, (id, _))| self.inventory.put_off(&id, now));
+                        return Ok(());
                     }
                 }
                 // The daemon is gone, and not that container: the whole look is owed, and nothing is known
