@@ -25,6 +25,7 @@ use crate::report::history::{self, History};
 use crate::report::record::Ended;
 use crate::report::{moment, plan, status};
 use crate::schedule::Schedule;
+use crate::service;
 use crate::sync::{Look, Syncer};
 use crate::{transport, watch};
 
@@ -140,7 +141,13 @@ fn show_plan(options: &Options, ask: bool) -> Result<u8> {
         registry(options, store, impatient())?
     };
     let mut syncer = Syncer::new(looking(options, registry)?);
-    syncer.survey()?;
+    let survey = syncer.survey()?;
+    for (id, why) in &survey.unread {
+        log::warn!(
+            "container {}: {why}; what HAProxy has of it stays",
+            service::short(id)
+        );
+    }
     let planned = syncer.plan()?;
     if let Some(hold) = History::new(&options.state_dir).hold() {
         log::warn!(

@@ -26,6 +26,8 @@ const LATE_LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 const PROBED_AFTER: Duration = Duration::from_millis(500);
 /// A container that got its stop signal is taken back this long after its stop timeout, if it still runs.
 const SURVIVED_AFTER: Duration = Duration::from_secs(2);
+/// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
+pub const LENDERS_DEEP_MAX: u32 = 3;
 /// The signal that nothing survives.
 const SIGKILL: u8 = 9;
 

@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use crate::address::weave::{self, Elsewhere, View};
 use crate::address::{self, Context};
 use crate::config;
-use crate::description::{self, Reading, Said as Setting};
-use crate::docker::container::{Container, Inspected, Row};
+use crate::description::Reading;
+use crate::docker::container::{Container, Inspected};
 use crate::docker::{Answer, Docker};
 use crate::error::{Error, Kind, Result};
 use crate::flapping::Flapping;
 use crate::guard::Guard;
 use crate::haproxy::{self, Haproxy};
 use crate::inbox::News;
-use crate::inventory::{Interest, Inventory};
+use crate::inventory::{Interest, Inventory, LENDERS_DEEP_MAX};
 use crate::lock;
 use crate::overlay::Overlay;
 use crate::ready::{Facts, Ready};
@@ -28,6 +28,7 @@ use crate::registry::{self, Payload, Registry, Running, Standing};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::service::{self, Finding, Monitored, Selection};
+use crate::survey::{self, Survey};
 use crate::transport;
 
 /// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
@@ -49,13 +50,12 @@ impl Patience {
     const LATE_MAX: u32 = 16;
 }
 
-/// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
-const LENDERS_DEEP_MAX: u32 = 3;
-
 /// Longest wait for one port that is probed: on the way to a container of this host nothing takes longer.
 const PROBE_LIMIT: Duration = Duration::from_millis(50);
 /// Longest time that one pass spends on ports that do not even refuse.
 const PROBES_LIMIT: Duration = Duration::from_millis(150);
+/// Longest look of a command that only tells: 10,000 containers take some 5 s.
+const SURVEY_LIMIT: Duration = Duration::from_secs(20);
 /// Pause before a second look at what has vanished: a daemon that starts may know a part of its containers.
 const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
@@ -95,19 +95,6 @@ pub struct Parts {
     pub haproxy: Haproxy,
     /// Folder with the pass lock.
     pub state_dir: PathBuf,
-}
-
-/// What a look at everything found besides the selection, for `explain`.
-#[derive(Debug, Default)]
-pub struct Survey {
-    /// Every running container.
-    pub running: Vec<Row>,
-    /// What the containers that were inspected say of themselves, by id.
-    pub settings: BTreeMap<String, Vec<Setting>>,
-    /// TCP ports that the containers expose, by id.
-    pub exposed: BTreeMap<String, Vec<u16>>,
-    /// Containers that could not be inspected, by id, and why.
-    pub unread: BTreeMap<String, String>,
 }
 
 /// Passes, and what is known between them.
@@ -425,30 +412,7 @@ impl Syncer {
     pub fn survey(&mut self) -> Result<Survey> {
         let now = Instant::now();
         let running = self.docker.containers()?;
-        let mut survey = Survey::default();
-        let listed = self.inventory.listed(running.clone(), now, true);
-        let mut wanted: Vec<String> = listed.into_iter().map(|(id, _)| id).collect();
-        for _ in 0..=LENDERS_DEEP_MAX {
-            for id in std::mem::take(&mut wanted) {
-                match self.docker.container(&id) {
-                    Ok(found) => {
-                        if let Some(found) = &found {
-                            let said = description::said(&found.env, &found.labels);
-                            survey.settings.insert(id.clone(), said);
-                            let exposed = found.container.exposed_tcp_ports.clone();
-                            survey.exposed.insert(id.clone(), exposed);
-                        }
-                        self.inventory.inspected(&id, found, None);
-                    }
-                    Err(error) => {
-                        self.inventory.inspect_failed(&id, now);
-                        survey.unread.insert(id, error.to_string());
-                    }
-                }
-            }
-            wanted = self.inventory.lenders_wanted();
-        }
-        survey.running = running;
+        let survey = survey::take(&mut self.docker, &mut self.inventory, running, SURVEY_LIMIT)?;
         self.want_addresses(Look::Afresh, now);
         self.payload();
         Ok(survey)

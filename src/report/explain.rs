@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::inventory::{Interest, Keyword};
 use crate::registry::{Candidate, Mode};
 use crate::service::{Finding, Selection, Verdict, short};
-use crate::sync::Survey;
+use crate::survey::Survey;
 
 /// Most containers outside the keyword that are named in the line that counts them.
 const NAMED_MAX: usize = 8;
