@@ -50,10 +50,11 @@ impl Patience {
     const LATE_MAX: u32 = 16;
 }
 
-/// Longest wait for one port that is probed: on the way to a container of this host nothing takes longer.
-const PROBE_LIMIT: Duration = Duration::from_millis(50);
-/// Longest time that one pass spends on ports that do not even refuse.
-const PROBES_LIMIT: Duration = Duration::from_millis(150);
+/// Longest wait for one port that is probed: the kernel of a container on this host answers within one, and who is
+/// late is probed again soon.
+const PROBE_LIMIT: Duration = Duration::from_millis(10);
+/// Longest time that one pass spends on ports that do not even refuse; somebody's death may wait behind it.
+const PROBES_LIMIT: Duration = Duration::from_millis(30);
 /// Longest look of a command that only tells: 10,000 containers take some 5 s.
 const SURVEY_LIMIT: Duration = Duration::from_secs(20);
 /// Pause before a second look at what has vanished: a daemon that starts may know a part of its containers.
@@ -207,6 +208,11 @@ impl Syncer {
         self.inventory.inspect_due()
     }
 
+    /// When a container that is held until its port accepts a connection is probed again, if there is one.
+    pub fn probe_due(&self) -> Option<Instant> {
+        self.ready.next_due()
+    }
+
     /// Weave's side, if it is looked at.
     pub fn overlay(&mut self) -> Option<&mut Overlay> {
         self.overlay.as_mut()
@@ -247,7 +253,7 @@ impl Syncer {
         self.haproxy.tend(started);
         self.look(news)?;
         self.want_addresses(look, started);
-        self.wait_ready();
+        self.probe_ports();
         let mut payload = self.payload();
         if self.held()? {
             self.said.say(&self.selection);
@@ -465,35 +471,28 @@ impl Syncer {
         }
     }
 
-    /// Probes new containers that would be all that their service has. `watch` comes back to those that
-    /// are not ready yet, a pass that must end waits for them.
-    fn wait_ready(&mut self) {
+    /// Probes new containers that would be all that their service has. Those that are not ready yet are come
+    /// back to; nobody else waits for them.
+    fn probe_ports(&mut self) {
         if self.ready.is_off() {
             return;
         }
         let haproxy = &self.haproxy;
         self.ready.begin(|| haproxy.servers());
-        loop {
-            let all = self.select(&|_| None);
-            let now = Instant::now();
-            let inventory = &self.inventory;
-            let facts = |id: &str| {
-                inventory.find(id).map(|container| Facts {
-                    started: container.state.started,
-                    checked: container.state.health.is_some(),
-                })
-            };
-            let probe =
-                |address| now.elapsed() < PROBES_LIMIT && transport::accepts(address, PROBE_LIMIT);
-            for sentence in self.ready.consider(&all, facts, now, probe) {
-                log::warn!("{sentence}");
-            }
-            match self.ready.next_due() {
-                Some(at) if !self.address_patience.is_zero() => {
-                    std::thread::sleep(at.saturating_duration_since(Instant::now()));
-                }
-                _ => return,
-            }
+        let all = self.select(&|_| None);
+        let now = Instant::now();
+        let inventory = &self.inventory;
+        let facts = |id: &str| {
+            inventory.find(id).map(|container| Facts {
+                started: container.state.started,
+                checked: container.state.health.is_some(),
+            })
+        };
+        let probe = |address| {
+            (now.elapsed() < PROBES_LIMIT).then(|| transport::accepts(address, PROBE_LIMIT))
+        };
+        for sentence in self.ready.consider(&all, facts, now, probe) {
+            log::warn!("{sentence}");
         }
     }
 

@@ -593,6 +593,33 @@ fn the_only_instance_of_a_service_waits_for_its_port() {
     }
 }
 
+#[test]
+fn nobody_waits_for_one_that_is_not_ready() {
+    let Some(address) = port_of_this_host() else {
+        println!("left out: this host has no address but the loopback's");
+        return;
+    };
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let sandbox = Sandbox::new("ready-sync");
+    sandbox
+        .docker
+        .add(serving("never", &ip, "late").with_env("PORT", &port));
+    sandbox
+        .docker
+        .add(serving("checked", "10.2.0.4", "web").with_health("healthy"));
+    let begun = std::time::Instant::now();
+    let mut sync = sandbox.spawn(sandbox.usual_command("sync", &["--ready", "3s"]));
+    sandbox.wait_config("the one that is ready", SOON, |routes| {
+        routes.all() == ["10.2.0.4:80"]
+    });
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "it took {took:?}");
+    let status = sync.ended(SOON).expect("it ends when the time is over");
+    assert!(status.success());
+    assert!(begun.elapsed() >= Duration::from_secs(3));
+    assert_eq!(sandbox.routes().all().len(), 2);
+}
+
 /// Killed at any moment between two steps: the file is whole and HAProxy starts with it, HAProxy goes on
 /// serving, and the next pass heals.
 #[test]
