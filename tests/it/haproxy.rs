@@ -183,6 +183,29 @@ impl Host {
         watch
     }
 
+    /// `sync` where a folder of the system is empty; `None` where that cannot be had.
+    #[track_caller]
+    fn sync_without(&self, folder: &str) -> Option<Output> {
+        let options = self.options();
+        let hide = "mount -t tmpfs none \"$0\" && exec \"$@\"";
+        let isolated = |args: &[&str]| {
+            let mut command = std::process::Command::new("unshare");
+            command.args(["-m", "sh", "-c", hide, folder]).args(args);
+            command.env("HOME", self.sandbox.root.join("home"));
+            command
+        };
+        if !isolated(&[env!("CARGO_BIN_EXE_cosmonaut"), "--version"])
+            .output()
+            .is_ok_and(|tried| tried.status.success())
+        {
+            println!("left out: a folder cannot be hidden here");
+            return None;
+        }
+        let mut args = vec![env!("CARGO_BIN_EXE_cosmonaut"), "sync"];
+        args.extend(options.iter().map(String::as_str));
+        Some(self.sandbox.finish(isolated(&args)))
+    }
+
     /// Waits until HAProxy itself has exactly these addresses in its service.
     #[track_caller]
     fn has(&self, addresses: &[&str]) {
@@ -374,6 +397,26 @@ fn the_master_socket_reloads_without_a_script() {
     host.sync();
     host.has(&["10.2.0.2:80", "10.2.0.3:80", "10.2.0.4:80"]);
     host.haproxy.kill();
+}
+
+/// Without a shell for the script, or without the program of the HAProxy that runs, nothing can be checked; that
+/// is said, and is no refusal.
+#[test]
+fn what_cannot_be_checked_is_not_refused() {
+    for (folder, words) in [("/usr/bin", "no /bin/sh"), ("/usr/sbin", "cannot check")] {
+        let Some(host) = Host::new("no-check", false, true) else {
+            return;
+        };
+        let before = host.haproxy.reloads();
+        host.sandbox.docker.add(serving("b", "10.2.0.3", "web"));
+        let Some(output) = host.sync_without(folder) else {
+            return;
+        };
+        let output = output.exits(0).says(&["installed unchecked", words]);
+        assert!(!output.stderr.contains("refuse"), "{output}");
+        host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+        assert_eq!(host.haproxy.reloads(), before + 1);
+    }
 }
 
 /// Six services' containers, known to a watch; the list forgets most of them without a word.
