@@ -123,12 +123,12 @@ ready() {
 }
 
 # A text that changes each time that the master $1 loads its file: the counters in its environment.
-generation() { cksum <"/proc/$1/environ" 2>/dev/null; }
+generation() { cksum 2>/dev/null <"/proc/$1/environ"; }
 
 # Sets files (one a line), mode (W, Ws or nothing), master_socket, pidfile and checks from the command line of process $1.
 read_arguments() {
     files='' mode='' master_socket='' pidfile='' checks='' last=''
-    arguments=$(tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null)
+    arguments=$(tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline")
     while IFS= read -r argument; do
         case $last in
         -f) files="$files$argument$newline" ;;
