@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::support::deadline::{SOON, stays, wait_for};
 use crate::support::fake_docker::Container;
 use crate::support::host_haproxy::HostHaproxy;
+use crate::support::metrics::Page;
 use crate::support::real_docker::left_out;
 use crate::support::sandbox::{Output, Running, Sandbox};
 use crate::support::wire::{Reply, answer};
@@ -712,7 +713,14 @@ fn nobody_waits_for_one_that_is_not_ready() {
         .docker
         .add(serving("checked", "10.2.0.4", "web").with_health("healthy"));
     let begun = std::time::Instant::now();
-    let mut sync = sandbox.spawn(sandbox.usual_command("sync", &["--ready", "3s"]));
+    let metrics = sandbox.root.join("metrics.prom");
+    let options = [
+        "--ready",
+        "3s",
+        "--metrics-file",
+        &metrics.display().to_string(),
+    ];
+    let mut sync = sandbox.spawn(sandbox.usual_command("sync", &options));
     sandbox.wait_config("the one that is ready", SOON, |routes| {
         routes.all() == ["10.2.0.4:80"]
     });
@@ -722,6 +730,9 @@ fn nobody_waits_for_one_that_is_not_ready() {
     assert!(status.success());
     assert!(begun.elapsed() >= Duration::from_secs(3));
     assert_eq!(sandbox.routes().all().len(), 2);
+    let page = Page::parse(&std::fs::read_to_string(metrics).expect("the metrics"));
+    let applied = page.get("cosmonaut_passes_total{outcome=\"applied\"}");
+    assert_eq!(applied, Some(2.0), "each pass counts");
 }
 
 /// Killed at any moment between two steps: the file is whole and HAProxy starts with it, HAProxy goes on
