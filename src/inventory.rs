@@ -26,6 +26,8 @@ const LATE_LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 const PROBED_AFTER: Duration = Duration::from_millis(500);
 /// A container that got its stop signal is taken back this long after its stop timeout, if it still runs.
 const SURVIVED_AFTER: Duration = Duration::from_secs(2);
+/// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
+pub const LENDERS_DEEP_MAX: u32 = 3;
 /// The signal that nothing survives.
 const SIGKILL: u8 = 9;
 
@@ -241,6 +243,20 @@ impl Inventory {
         };
         self.owed.insert(id.to_owned(), owed);
         new
+    }
+
+    /// Notes that a container could not be asked in this look: others took too long.
+    pub fn put_off(&mut self, id: &str, now: Instant) {
+        self.owed.entry(id.to_owned()).or_insert(Owed {
+            at: now + LATE_LOOK.0,
+            wait: LATE_LOOK.0,
+            late: false,
+        });
+    }
+
+    /// When an owed inspect became due; those that wait the longest come first.
+    pub fn owed_since(&self, id: &str) -> Option<Instant> {
+        self.owed.get(id).map(|owed| owed.at)
     }
 
     /// Notes that a health check of this container just ran: what it came to is asked for in a moment.

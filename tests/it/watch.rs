@@ -512,6 +512,44 @@ fn a_container_whose_inspect_hangs_holds_nobody_up_for_long() {
 }
 
 #[test]
+fn many_inspects_that_hang_hold_nobody_up_for_long() {
+    let sandbox = two("many-stuck");
+    let mut watch = sandbox.settled_watch(&[]);
+    for at in 0..60 {
+        let stuck = web(
+            &format!("asteroid-stuck-{at}"),
+            &format!("10.4.7.{}", at + 2),
+        );
+        sandbox
+            .docker
+            .misbehave(&stuck.id, usize::MAX, Reply::Silence);
+        sandbox.docker.add(stuck);
+    }
+    watch.signal("HUP");
+    let stuck = |line: &str| line.contains("does not answer an inspect");
+    wait_for("all of them to be asked once", 3 * SOON, || {
+        (watch.stderr().lines().filter(|line| stuck(line)).count() == 60).then_some(())
+    });
+    for at in 0..3 {
+        let ip = format!("10.4.0.{}", at + 4);
+        let begun = Instant::now();
+        sandbox.docker.run(web(&format!("asteroid-new-{at}"), &ip));
+        sandbox.wait_config("the new one", SOON, |routes| {
+            routes.has(&format!("{ip}:80"))
+        });
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(3), "it took {took:?}");
+    }
+    // Found without any event, but for the few whose question is still open on a connection that stays silent.
+    sandbox.docker.behave();
+    sandbox.wait_config("nearly all of them at last", SOON, |routes| {
+        routes.all().len() >= 60
+    });
+    watch.still_runs();
+    watch.stop();
+}
+
+#[test]
 fn while_haproxys_container_is_down_the_others_are_reached_as_before() {
     let sandbox = Sandbox::new("haproxy-away");
     sandbox.docker.add(Container::new("haproxy", "10.4.0.9"));
