@@ -233,7 +233,8 @@ pub fn servers(socket: &Path) -> Vec<String> {
         .filter_map(|line| {
             let words: Vec<&str> = line.split(' ').collect();
             let (backend, server) = (words.get(1)?, words.get(3)?);
-            (words.get(6) == Some(&"0"))
+            // Before 2.5 the master's own way to its worker is listed, too.
+            (*backend != "MASTER" && words.get(6) == Some(&"0"))
                 .then(|| format!("{backend}/{server} {}:{}", words[4], words[18]))
         })
         .collect();
