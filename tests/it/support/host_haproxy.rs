@@ -79,7 +79,7 @@ pub fn base(bind: &str, socket: &Path, version: (u32, u32)) -> String {
 defaults
     mode http
     option redispatch 1
-    retries 3
+    retries 10
     retry-on conn-failure empty-response
     timeout connect 1s
     timeout client 30s

@@ -30,7 +30,9 @@ pub struct Tally {
     /// How long good answers took, in ms, counted.
     pub took: BTreeMap<u64, u64>,
     /// Kept connections that were closed before a byte of an answer came: the request was asked again on a
-    /// new one, as every HTTP client does (RFC 9112, 9.3.1). HAProxy before 2.5 leaves some at each reload.
+    /// new one, as every HTTP client does (RFC 9112, 9.3.1). HAProxy before 2.5 leaves some at each reload; any
+    /// version does so when no server answered a request that was not the first of its connection, however
+    /// often it tried: then it is as bad as a 502.
     pub again: u64,
     /// How requests failed, and how many each way.
     pub failed: BTreeMap<String, u64>,
