@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::address::weave::{self, Elsewhere, View};
-use crate::address::{self, Context};
+use crate::address::{self, Address, Context, Source};
 use crate::config;
 use crate::description::Reading;
 use crate::docker::container::{Container, Inspected};
@@ -24,7 +24,7 @@ use crate::inventory::{Interest, Inventory, LENDERS_DEEP_MAX};
 use crate::lock;
 use crate::overlay::Overlay;
 use crate::ready::{Facts, Ready};
-use crate::registry::{self, Payload, Registry, Running, Standing};
+use crate::registry::{self, Payload, Registry, Running, Standing, answer};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::service::{self, Finding, Monitored, Selection};
@@ -96,6 +96,8 @@ pub struct Parts {
     pub haproxy: Haproxy,
     /// Folder with the pass lock.
     pub state_dir: PathBuf,
+    /// Whether somebody asked us to end: what would only wait is not waited for then.
+    pub stopping: Box<dyn Fn() -> bool + Send>,
 }
 
 /// Passes, and what is known between them.
@@ -110,6 +112,7 @@ pub struct Syncer {
     table: String,
     haproxy: Haproxy,
     state_dir: PathBuf,
+    stopping: Box<dyn Fn() -> bool + Send>,
     /// The look that is still owed; nothing is applied before it succeeded.
     owed: Look,
     list_again: Option<Instant>,
@@ -117,6 +120,8 @@ pub struct Syncer {
     guard: Guard,
     flapping: Flapping,
     ready: Ready,
+    /// Read when a container first waits for Weave's router.
+    before: Option<Before>,
     said: Said,
     history: History,
     hold_said: bool,
@@ -140,12 +145,14 @@ impl Syncer {
             haproxy: parts.haproxy,
             history: History::new(&parts.state_dir),
             state_dir: parts.state_dir,
+            stopping: parts.stopping,
             owed: Look::Afresh,
             list_again: None,
             selection: Selection::default(),
             guard: Guard::default(),
             flapping: Flapping::default(),
             ready: Ready::new(parts.ready),
+            before: None,
             said: Said::default(),
             hold_said: false,
             resume: false,
@@ -371,7 +378,9 @@ impl Syncer {
     }
 
     fn lock(&self) -> Result<lock::Lock> {
-        lock::take(&self.state_dir, lock::PASS, PASS_LOCK_PATIENCE).map_err(|error| {
+        let (dir, stopping) = (&self.state_dir, &*self.stopping);
+        let lock = lock::take_unless(dir, lock::PASS, PASS_LOCK_PATIENCE, stopping);
+        lock.map_err(|error| {
             if error.is(Kind::Denied) {
                 error.hint("it is in the middle of a pass that does not end; see what it waits for")
             } else {
@@ -447,10 +456,14 @@ impl Syncer {
     fn payload(&mut self) -> Payload {
         self.flapping.let_in(Instant::now());
         self.selection = self.select(&|id| self.ready.held(id));
+        let unseen = self.unseen();
+        if self.registry.is_remote() {
+            self.bring_back(&unseen);
+        }
         self.selection
             .leave_out(|service| self.registry.can_route(service));
         let mut others = self.elsewhere();
-        others.extend(self.unseen());
+        others.extend(unseen);
         self.selection.payload(&self.table, &others)
     }
 
@@ -699,6 +712,9 @@ impl Syncer {
                 )
             })
             .collect();
+        if !wanted.is_empty() && self.before.is_none() {
+            self.before = Some(Before::of(&self.haproxy));
+        }
         if let Some(overlay) = &mut self.overlay {
             overlay.want(&wanted, now);
             if look != Look::Changes {
@@ -728,6 +744,18 @@ impl Syncer {
         }
     }
 
+    /// Where a container is reached; while Weave's router has not told yet, where HAProxy has it since before.
+    fn address<'a>(&self, container: &'a Container, context: &Context<'a>) -> Address {
+        let address = address::of(container, context);
+        let (Address::Pending(_), Some(before)) = (&address, &self.before) else {
+            return address;
+        };
+        match address::asks_router_for(container, context) {
+            Some(owner) => before.address_of(container, owner).unwrap_or(address),
+            None => address,
+        }
+    }
+
     /// `unready` says why a container waits for its port, if it does.
     fn select(&self, unready: &dyn Fn(&str) -> Option<String>) -> Selection {
         let now = Instant::now();
@@ -740,7 +768,7 @@ impl Syncer {
             .map(|known| Monitored {
                 container: &known.container,
                 reading: &known.reading,
-                address: address::of(&known.container, &context),
+                address: self.address(&known.container, &context),
                 leaving: known.leaving_until.is_some(),
                 held: self
                     .flapping
@@ -777,6 +805,37 @@ impl Syncer {
 }
 
 impl Syncer {
+    /// Services of which nothing but these containers is there, which nobody could look at: the built-in registry
+    /// remembers them, another one has to be asked for them as HAProxy has them.
+    fn bring_back(&mut self, unseen: &[Running]) {
+        let known: BTreeSet<&str> = self
+            .selection
+            .services
+            .iter()
+            .map(|service| service.service_name.as_str())
+            .collect();
+        let lost: BTreeSet<&str> = unseen
+            .iter()
+            .map(|one| one.service_name.as_str())
+            .filter(|service| !known.contains(service))
+            .collect();
+        if lost.is_empty() {
+            return;
+        }
+        let Some(text) = self.haproxy.last_good() else {
+            return;
+        };
+        let config = config::Config::parse(&text);
+        for service in lost {
+            if let Some(mut candidate) = answer::candidate_of(&config, service) {
+                let is_unseen = |id: &str| unseen.iter().any(|one| one.id == id);
+                candidate.containers.retain(|one| is_unseen(&one.id));
+                self.selection.services.push(candidate);
+            }
+        }
+        self.selection.services.sort_by(registry::in_order);
+    }
+
     /// What HAProxy has of containers that this life of ours could not inspect yet: an inspect that fails
     /// takes nobody away, in the first pass no more than later.
     fn unseen(&self) -> Vec<Running> {
@@ -796,6 +855,43 @@ impl Syncer {
                 ip: ip.to_string(),
             })
             .collect()
+    }
+}
+
+/// Where HAProxy had the containers when this life of ours began: what Weave's router told another process.
+struct Before {
+    /// When HAProxy took that, in Unix nanoseconds.
+    at: i64,
+    /// By short id.
+    ips: BTreeMap<String, IpAddr>,
+}
+
+impl Before {
+    fn of(haproxy: &Haproxy) -> Self {
+        let since = haproxy
+            .routed_at()
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let ips = haproxy.routed().into_iter();
+        Before {
+            at: since.map_or(i64::MIN, |since| {
+                i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+            }),
+            ips: ips
+                .map(|(_, id, ip)| (service::short(&id).to_owned(), ip))
+                .collect(),
+        }
+    }
+
+    /// The address of a container, of whose network `owner` is the owner: the same as long as both are in the
+    /// same life; one that started since may have another, and somebody else this one.
+    fn address_of(&self, container: &Container, owner: &Container) -> Option<Address> {
+        let same_life = |one: &Container| one.state.started.unix_nanos() <= self.at;
+        let ip = *self.ips.get(service::short(&container.id))?;
+        (same_life(container) && same_life(owner)).then(|| Address::Known {
+            ip,
+            others: Vec::new(),
+            source: Source::Before,
+        })
     }
 }
 
