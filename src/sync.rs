@@ -456,7 +456,7 @@ impl Syncer {
         self.flapping.let_in(Instant::now());
         self.selection = self.select(&|id| self.ready.held(id));
         let unseen = self.unseen();
-        if self.registry.is_remote() {
+        if self.registry.is_remote() && !unseen.is_empty() {
             self.bring_back(&unseen);
         }
         self.selection
