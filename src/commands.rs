@@ -25,6 +25,7 @@ use crate::report::history::{self, History, Hold};
 use crate::report::record::Ended;
 use crate::report::{moment, plan, status};
 use crate::schedule::Schedule;
+use crate::service;
 use crate::sync::{Look, Syncer};
 use crate::{transport, watch};
 
@@ -32,6 +33,8 @@ use crate::{transport, watch};
 const WOULD_CHANGE: u8 = 3;
 /// How often `sync` tries to inspect a container, with waits of 1 s and 2 s between.
 const INSPECTS_MAX: u32 = 3;
+/// Shortest pause between two passes of a `sync` that waits for somebody.
+const PAUSE_LEAST: Duration = Duration::from_millis(50);
 /// How long a starting `watch` waits for its lock: `status` and `resume` look at it for microseconds.
 const WATCH_LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -64,13 +67,20 @@ fn sync_once(options: &Options) -> Result<()> {
         ..News::default()
     };
     let mut ended = syncer.pass(&asked, Look::Afresh, "sync");
-    for _ in 1..INSPECTS_MAX {
-        let (Ok(Ended::Applied | Ended::Unchanged), Some(due)) = (&ended, syncer.inspect_due())
-        else {
-            break;
+    let mut inspects = 1;
+    while let Ok(Ended::Applied | Ended::Unchanged) = &ended {
+        // Whoever is not ready is held for `--ready` at most; the others have what is theirs already.
+        let due = match (syncer.probe_due(), syncer.inspect_due()) {
+            (Some(probe), _) => probe,
+            (None, Some(inspect)) if inspects < INSPECTS_MAX => {
+                inspects += 1;
+                inspect
+            }
+            _ => break,
         };
         print_changes(&ended, &syncer)?;
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let wait = due.saturating_duration_since(Instant::now());
+        std::thread::sleep(wait.max(PAUSE_LEAST));
         ended = syncer.pass(&News::default(), Look::Changes, "sync");
     }
     if options.metrics_file.is_some() {
@@ -140,7 +150,13 @@ fn show_plan(options: &Options, ask: bool) -> Result<u8> {
         registry(options, store, impatient())?
     };
     let mut syncer = Syncer::new(looking(options, registry)?);
-    syncer.survey()?;
+    let survey = syncer.survey()?;
+    for (id, why) in &survey.unread {
+        log::warn!(
+            "container {}: {why}; what HAProxy has of it stays",
+            service::short(id)
+        );
+    }
     let planned = syncer.plan()?;
     if let Some(hold) = hold_or_word(&History::new(&options.state_dir)) {
         log::warn!(

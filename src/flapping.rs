@@ -68,9 +68,10 @@ impl Flapping {
             life.starts.push_back(now);
         }
         let held = life.is_held(now);
+        let recent = life.recent(now);
         if held {
             life.wait = (life.wait * 2).min(WAITS.1);
-        } else if life.recent(now) > STARTS_MAX {
+        } else if recent > STARTS_MAX {
             life.wait = WAITS.0;
         } else {
             life.until = None;

@@ -26,6 +26,8 @@ const LATE_LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 const PROBED_AFTER: Duration = Duration::from_millis(500);
 /// A container that got its stop signal is taken back this long after its stop timeout, if it still runs.
 const SURVIVED_AFTER: Duration = Duration::from_secs(2);
+/// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
+pub const LENDERS_DEEP_MAX: u32 = 3;
 /// The signal that nothing survives.
 const SIGKILL: u8 = 9;
 
@@ -96,6 +98,9 @@ pub struct Inventory {
     known: BTreeMap<String, Box<Known>>,
     died: BTreeMap<String, Instant>,
     owed: BTreeMap<String, Owed>,
+    /// HAProxy's container as it was last seen, while it does not run. It comes back to the same networks, and
+    /// until then its absence must not change how the others are reached.
+    haproxy_away: Option<Box<Container>>,
 }
 
 impl Inventory {
@@ -106,6 +111,7 @@ impl Inventory {
             known: BTreeMap::new(),
             died: BTreeMap::new(),
             owed: BTreeMap::new(),
+            haproxy_away: None,
         }
     }
 
@@ -137,6 +143,10 @@ impl Inventory {
             }
             listed.insert(row.id);
         }
+        let gone = |known: &Known| !listed.contains(&known.container.id);
+        if let Some(haproxy) = self.haproxy_here().filter(|known| gone(known)) {
+            self.haproxy_away = Some(Box::new(haproxy.container.clone()));
+        }
         self.known.retain(|id, _| listed.contains(id));
         self.owed.retain(|id, _| listed.contains(id));
         inspect
@@ -153,12 +163,18 @@ impl Inventory {
         }) = found
         else {
             self.known.remove(id);
+            if id == self.interest.haproxy {
+                self.haproxy_away = None;
+            }
             return;
         };
         let state = &container.state;
         let exists = state.running || state.paused || state.restarting;
         if !exists || state.dead {
             self.known.remove(id);
+            if container.name == self.interest.haproxy {
+                self.haproxy_away = Some(Box::new(container));
+            }
             return;
         }
         let reading = match self.known.get(id) {
@@ -171,6 +187,9 @@ impl Inventory {
             known.leaving_until.filter(|_| same_life)
         });
         self.died.remove(id);
+        if container.name == self.interest.haproxy {
+            self.haproxy_away = None;
+        }
         self.known.insert(
             container.id.clone(),
             Box::new(Known {
@@ -220,6 +239,20 @@ impl Inventory {
         new
     }
 
+    /// Notes that a container could not be asked in this look: others took too long.
+    pub fn put_off(&mut self, id: &str, now: Instant) {
+        self.owed.entry(id.to_owned()).or_insert(Owed {
+            at: now + LATE_LOOK.0,
+            wait: LATE_LOOK.0,
+            late: false,
+        });
+    }
+
+    /// When an owed inspect became due; those that wait the longest come first.
+    pub fn owed_since(&self, id: &str) -> Option<Instant> {
+        self.owed.get(id).map(|owed| owed.at)
+    }
+
     /// Notes that a health check of this container just ran: what it came to is asked for in a moment.
     pub fn probed(&mut self, id: &str, now: Instant) {
         if self.known.contains_key(id) {
@@ -256,7 +289,12 @@ impl Inventory {
             self.died.retain(|_, at| *at + DEAD_LISTED_MAX > now);
         }
         self.died.insert(id.to_owned(), now);
-        self.known.remove(id).is_some()
+        let known = self.known.remove(id);
+        let was_known = known.is_some();
+        if let Some(known) = known.filter(|known| known.container.name == self.interest.haproxy) {
+            self.haproxy_away = Some(Box::new(known.container));
+        }
+        was_known
     }
 
     /// Notes a signal. Its stop signal, or the one that nothing survives, takes a container out for as
@@ -324,12 +362,25 @@ impl Inventory {
             .collect()
     }
 
-    /// HAProxy's own container, when it runs.
+    /// HAProxy's own container; while it does not run, as it was when it was last seen.
     pub fn haproxy(&self) -> Option<&Container> {
-        self.known
-            .values()
-            .map(|known| &known.container)
-            .find(|container| container.name == self.interest.haproxy)
+        let here = self.haproxy_here().map(|known| &known.container);
+        here.or(self.haproxy_away.as_deref())
+    }
+
+    /// The name of HAProxy's container, when it does not run as far as is known and its networks could make a
+    /// difference: it may be there all the same, which no list says.
+    pub fn haproxy_wanted(&self) -> Option<&str> {
+        let undecided = |known: &Known| {
+            known.container.networks.len() > 1 || known.container.network_mode == NetworkMode::Host
+        };
+        let wanted = self.haproxy_here().is_none() && self.monitored().any(undecided);
+        wanted.then_some(self.interest.haproxy.as_str())
+    }
+
+    fn haproxy_here(&self) -> Option<&Known> {
+        let mut known = self.known.values().map(Box::as_ref);
+        known.find(|known| known.container.name == self.interest.haproxy)
     }
 
     /// The container of this id.
@@ -441,6 +492,42 @@ mod tests {
             inventory.haproxy().map(|container| container.id.as_str()),
             Some("c")
         );
+    }
+
+    #[test]
+    fn haproxys_container_is_remembered_while_it_does_not_run() {
+        let name = |inventory: &Inventory| inventory.haproxy().map(|one| one.id.clone());
+        let (mut inventory, now) = inventory();
+        runs(&mut inventory, "c", "haproxy", 1, Some(1));
+        inventory.gone("c", 2 * NANOS, now);
+        assert_eq!(name(&inventory).as_deref(), Some("c"), "it died");
+        runs(&mut inventory, "d", "haproxy", 3, Some(1));
+        assert_eq!(name(&inventory).as_deref(), Some("d"), "another one");
+        listed(&mut inventory, &[], now, false);
+        assert_eq!(name(&inventory).as_deref(), Some("d"), "not listed");
+        inventory.inspected("haproxy", None, None);
+        assert_eq!(name(&inventory), None, "removed");
+        let mut stopped = sample::inspected("e", "haproxy", 1, &[]);
+        stopped.container.state.running = false;
+        inventory.inspected("haproxy", Some(stopped), None);
+        assert_eq!(name(&inventory).as_deref(), Some("e"), "found stopped");
+    }
+
+    #[test]
+    fn a_haproxy_that_does_not_run_is_asked_for_only_where_its_networks_decide() {
+        let (mut inventory, _) = inventory();
+        runs(&mut inventory, "a", "asteroid-a", 1, Some(1));
+        assert_eq!(
+            inventory.haproxy_wanted(),
+            None,
+            "one network is no question"
+        );
+        let mut host = sample::inspected("b", "asteroid-b", 1, &[]);
+        host.container.network_mode = NetworkMode::Host;
+        inventory.inspected("b", Some(host), None);
+        assert_eq!(inventory.haproxy_wanted(), Some("haproxy"));
+        runs(&mut inventory, "c", "haproxy", 1, Some(1));
+        assert_eq!(inventory.haproxy_wanted(), None, "it runs");
     }
 
     #[test]

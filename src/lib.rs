@@ -34,7 +34,7 @@
 //! [`cli`] -> `commands` (one function a command) -> `assembly` (options -> parts) -> [`watch`] and [`sync`].
 //! In a pass: [`docker`] over [`transport`] and [`http`] -> [`inbox`], [`schedule`] -> [`inventory`],
 //! [`description`], [`address`] (with [`overlay`] for Weave), [`service`], [`guard`] -> [`registry`] ->
-//! [`haproxy`]. [`report`] reads what a pass left behind.
+//! [`haproxy`]. [`report`] reads what a pass left behind, or what a [`survey`] found where none is made.
 
 pub mod address;
 mod assembly;
@@ -62,6 +62,7 @@ pub mod registry;
 pub mod report;
 pub mod schedule;
 pub mod service;
+pub mod survey;
 pub mod sync;
 pub mod timestamp;
 pub mod transport;

@@ -66,14 +66,14 @@ impl Ready {
         }
     }
 
-    /// Takes in what would be routed if nobody were held, and probes those who wait, if it is time.
-    /// Returns what an operator should hear.
+    /// Takes in what would be routed if nobody were held, and probes those who wait, if it is time; `probe` says
+    /// `None` when this look has no time left for it. Returns what an operator should hear.
     pub fn consider(
         &mut self,
         selection: &Selection,
         facts: impl Fn(&str) -> Option<Facts>,
         now: Instant,
-        mut probe: impl FnMut(SocketAddr) -> bool,
+        mut probe: impl FnMut(SocketAddr) -> Option<bool>,
     ) -> Vec<String> {
         let mut said = Vec::new();
         let monitored: BTreeSet<&str> = selection
@@ -104,8 +104,15 @@ impl Ready {
                 ));
             }
         }
+        // Who was not probed for the longest time goes first: a few that do not even refuse use up a look's time.
+        let turn = |id: &str| self.waiting.get(id).map(|wait| wait.next);
+        let mut services: Vec<_> = services.into_values().collect();
+        for members in &mut services {
+            members.sort_by_key(|(id, ..)| turn(id));
+        }
+        services.sort_by_key(|members| members.first().map(|(id, ..)| turn(id)));
         let mut still = BTreeSet::new();
-        for members in services.values() {
+        for members in &services {
             let mut any = members
                 .iter()
                 .any(|(id, _, _, facts)| facts.checked || self.proved.contains_key(*id));
@@ -124,9 +131,11 @@ impl Ready {
                         self.limit
                     ));
                     any = true;
-                } else if wait.next <= now {
+                } else if wait.next <= now
+                    && let Some(accepts) = probe(*address)
+                {
                     wait.next = now + PROBE_EVERY;
-                    any = probe(*address);
+                    any = accepts;
                 }
             }
             for (id, _, _, facts) in members {
@@ -202,7 +211,7 @@ mod tests {
             let now = zero + Duration::from_millis(50) * number as u32;
             ready.consider(&selection(routed), facts, now, |_| {
                 probes += 1;
-                *accepts
+                Some(*accepts)
             });
             let held: Vec<&str> = routed
                 .iter()
@@ -260,6 +269,37 @@ mod tests {
         play(
             &["a"],
             &[(one, false, &[]), (&[], false, &[]), (one, false, &["a"])],
+        );
+    }
+
+    #[test]
+    fn those_that_do_not_even_refuse_take_nobodys_turn() {
+        let zero = Instant::now();
+        let mut ready = Ready::new(Duration::from_secs(60));
+        let routed = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")];
+        let facts = |_: &str| {
+            Some(Facts {
+                started: Timestamp::default(),
+                checked: false,
+            })
+        };
+        let mut probed = Vec::new();
+        for look in 0..4 {
+            let now = zero + PROBE_EVERY * look;
+            // There is time for one probe only.
+            let mut left = 1;
+            ready.consider(&selection(&routed), facts, now, |address| {
+                (left > 0).then(|| {
+                    left -= 1;
+                    probed.push(address.to_string());
+                    false
+                })
+            });
+        }
+        probed.sort();
+        assert_eq!(
+            probed,
+            ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80"]
         );
     }
 

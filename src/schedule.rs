@@ -133,6 +133,8 @@ impl Schedule {
             self.burst = Some((now, passes));
         }
         self.retry = match (ended, self.retry) {
+            // A change came in between: its try neither puts off nor rarefies those that need none.
+            (Ended::Failed, Some(owed)) if owed.0 > now => Some(owed),
             (Ended::Failed, Some((_, wait))) => {
                 let wait = (wait * 2).min(RETRY_MAX);
                 Some((now + wait, wait))
@@ -301,6 +303,18 @@ mod tests {
             schedule.step(waiting(start, 10, 10), start + ms(110)),
             Step::Pass(Due::Change)
         );
+    }
+
+    #[test]
+    fn changes_that_fail_too_do_not_make_the_retries_rare() {
+        let (mut schedule, start) = schedule();
+        schedule.passed(Ended::Failed, None, start);
+        for at in [100, 200, 300, 400, 500, 900] {
+            schedule.passed(Ended::Failed, waiting(start, at, at), start + ms(at));
+        }
+        assert_eq!(schedule.retry_at(), Some(start + ms(1000)));
+        schedule.passed(Ended::Failed, None, start + ms(1000));
+        assert_eq!(schedule.retry_at(), Some(start + ms(3000)));
     }
 
     #[test]

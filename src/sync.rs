@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use crate::address::weave::{self, Elsewhere, View};
 use crate::address::{self, Context};
 use crate::config;
-use crate::description::{self, Reading, Said as Setting};
-use crate::docker::container::{Container, Inspected, Row};
+use crate::description::Reading;
+use crate::docker::container::{Container, Inspected};
 use crate::docker::{Answer, Docker};
 use crate::error::{Error, Kind, Result};
 use crate::flapping::Flapping;
 use crate::guard::Guard;
 use crate::haproxy::{self, Haproxy};
 use crate::inbox::News;
-use crate::inventory::{Interest, Inventory};
+use crate::inventory::{Interest, Inventory, LENDERS_DEEP_MAX};
 use crate::lock;
 use crate::overlay::Overlay;
 use crate::ready::{Facts, Ready};
@@ -28,6 +28,7 @@ use crate::registry::{self, Payload, Registry, Running, Standing};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::service::{self, Finding, Monitored, Selection};
+use crate::survey::{self, Survey};
 use crate::transport;
 
 /// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
@@ -45,15 +46,17 @@ impl Patience {
     const EVENT: Duration = Duration::from_millis(250);
     /// For each that is asked when the above is used up, or that was late before.
     const LEAST: Duration = Duration::from_millis(50);
+    /// Most late answers of one look; who was not asked then is asked first in the next one.
+    const LATE_MAX: u32 = 16;
 }
 
-/// Containers that lend their network to others may themselves borrow one; Docker allows no chain, Podman a short one.
-const LENDERS_DEEP_MAX: u32 = 3;
-
-/// Longest wait for one port that is probed: on the way to a container of this host nothing takes longer.
-const PROBE_LIMIT: Duration = Duration::from_millis(50);
-/// Longest time that one pass spends on ports that do not even refuse.
-const PROBES_LIMIT: Duration = Duration::from_millis(150);
+/// Longest wait for one port that is probed: the kernel of a container on this host answers within one, and who is
+/// late is probed again soon.
+const PROBE_LIMIT: Duration = Duration::from_millis(10);
+/// Longest time that one pass spends on ports that do not even refuse; somebody's death may wait behind it.
+const PROBES_LIMIT: Duration = Duration::from_millis(30);
+/// Longest look of a command that only tells: 10,000 containers take some 5 s.
+const SURVEY_LIMIT: Duration = Duration::from_secs(20);
 /// Pause before a second look at what has vanished: a daemon that starts may know a part of its containers.
 const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
@@ -93,19 +96,6 @@ pub struct Parts {
     pub haproxy: Haproxy,
     /// Folder with the pass lock.
     pub state_dir: PathBuf,
-}
-
-/// What a look at everything found besides the selection, for `explain`.
-#[derive(Debug, Default)]
-pub struct Survey {
-    /// Every running container.
-    pub running: Vec<Row>,
-    /// What the containers that were inspected say of themselves, by id.
-    pub settings: BTreeMap<String, Vec<Setting>>,
-    /// TCP ports that the containers expose, by id.
-    pub exposed: BTreeMap<String, Vec<u16>>,
-    /// Containers that could not be inspected, by id, and why.
-    pub unread: BTreeMap<String, String>,
 }
 
 /// Passes, and what is known between them.
@@ -218,6 +208,11 @@ impl Syncer {
         self.inventory.inspect_due()
     }
 
+    /// When a container that is held until its port accepts a connection is probed again, if there is one.
+    pub fn probe_due(&self) -> Option<Instant> {
+        self.ready.next_due()
+    }
+
     /// Weave's side, if it is looked at.
     pub fn overlay(&mut self) -> Option<&mut Overlay> {
         self.overlay.as_mut()
@@ -258,7 +253,7 @@ impl Syncer {
         self.haproxy.tend(started);
         self.look(news)?;
         self.want_addresses(look, started);
-        self.wait_ready();
+        self.probe_ports();
         let mut payload = self.payload();
         if self.held()? {
             self.said.say(&self.selection);
@@ -440,30 +435,7 @@ impl Syncer {
     pub fn survey(&mut self) -> Result<Survey> {
         let now = Instant::now();
         let running = self.docker.containers()?;
-        let mut survey = Survey::default();
-        let listed = self.inventory.listed(running.clone(), now, true);
-        let mut wanted: Vec<String> = listed.into_iter().map(|(id, _)| id).collect();
-        for _ in 0..=LENDERS_DEEP_MAX {
-            for id in std::mem::take(&mut wanted) {
-                match self.docker.container(&id) {
-                    Ok(found) => {
-                        if let Some(found) = &found {
-                            let said = description::said(&found.env, &found.labels);
-                            survey.settings.insert(id.clone(), said);
-                            let exposed = found.container.exposed_tcp_ports.clone();
-                            survey.exposed.insert(id.clone(), exposed);
-                        }
-                        self.inventory.inspected(&id, found, None);
-                    }
-                    Err(error) => {
-                        self.inventory.inspect_failed(&id, now);
-                        survey.unread.insert(id, error.to_string());
-                    }
-                }
-            }
-            wanted = self.inventory.lenders_wanted();
-        }
-        survey.running = running;
+        let survey = survey::take(&mut self.docker, &mut self.inventory, running, SURVEY_LIMIT)?;
         self.want_addresses(Look::Afresh, now);
         self.payload();
         Ok(survey)
@@ -516,35 +488,28 @@ impl Syncer {
         }
     }
 
-    /// Probes new containers that would be all that their service has. `watch` comes back to those that
-    /// are not ready yet, a pass that must end waits for them.
-    fn wait_ready(&mut self) {
+    /// Probes new containers that would be all that their service has. Those that are not ready yet are come
+    /// back to; nobody else waits for them.
+    fn probe_ports(&mut self) {
         if self.ready.is_off() {
             return;
         }
         let haproxy = &self.haproxy;
         self.ready.begin(|| haproxy.servers());
-        loop {
-            let all = self.select(&|_| None);
-            let now = Instant::now();
-            let inventory = &self.inventory;
-            let facts = |id: &str| {
-                inventory.find(id).map(|container| Facts {
-                    started: container.state.started,
-                    checked: container.state.health.is_some(),
-                })
-            };
-            let probe =
-                |address| now.elapsed() < PROBES_LIMIT && transport::accepts(address, PROBE_LIMIT);
-            for sentence in self.ready.consider(&all, facts, now, probe) {
-                log::warn!("{sentence}");
-            }
-            match self.ready.next_due() {
-                Some(at) if !self.address_patience.is_zero() => {
-                    std::thread::sleep(at.saturating_duration_since(Instant::now()));
-                }
-                _ => return,
-            }
+        let all = self.select(&|_| None);
+        let now = Instant::now();
+        let inventory = &self.inventory;
+        let facts = |id: &str| {
+            inventory.find(id).map(|container| Facts {
+                started: container.state.started,
+                checked: container.state.health.is_some(),
+            })
+        };
+        let probe = |address| {
+            (now.elapsed() < PROBES_LIMIT).then(|| transport::accepts(address, PROBE_LIMIT))
+        };
+        for sentence in self.ready.consider(&all, facts, now, probe) {
+            log::warn!("{sentence}");
         }
     }
 
@@ -558,22 +523,13 @@ impl Syncer {
         std::thread::sleep(SECOND_LOOK_AFTER);
         self.owed = Look::Afresh;
         self.look(&News::default())?;
-        let mut found = 0;
-        for id in missing {
-            match self.docker.container_soon(id, Patience::LOOK)? {
-                Answer::Found(container) => {
-                    found += 1;
-                    let id = container.container.id.clone();
-                    self.inventory.inspected(&id, Some(*container), None);
-                }
-                Answer::Gone => self.inventory.inspected(id, None, None),
-                // One that hangs is there, and keeps nobody else from being served.
-                Answer::Late => {
-                    found += 1;
-                    self.inventory.inspect_late(id, Instant::now());
-                }
-            }
-        }
+        // One that hangs, or that Docker cannot tell of, is there, and keeps nobody else from being served.
+        let unlisted = missing.iter().filter(|id| !self.inventory.has(id));
+        let unlisted = unlisted.map(|id| (id.clone(), None)).collect();
+        let mut patience = Patience::LOOK;
+        self.inspect(unlisted, &mut patience)?;
+        let there = |id: &&String| self.inventory.has(id) || self.inventory.concerns(id);
+        let found = missing.iter().filter(there).count();
         log::warn!(
             "{found} of the {} are still there; the second look counts",
             missing.len()
@@ -635,9 +591,19 @@ impl Syncer {
             let lenders = lenders.into_iter().map(|id| (id, None)).collect();
             self.inspect(lenders, &mut patience)?;
         }
+        if look != Look::Changes
+            && self.network.is_none()
+            && let Some(name) = self.inventory.haproxy_wanted().map(str::to_owned)
+        {
+            self.inspect(BTreeMap::from([(name, None)]), &mut patience)?;
+        }
         for (id, change) in &news.changes {
             if change.probed {
                 self.inventory.probed(id, now);
+            }
+            // Again, for a container that started and was told to stop before this look: it is known only now.
+            if let Some((signal, _)) = change.signal {
+                self.inventory.signalled(id, signal, now);
             }
         }
         self.owed = Look::Changes;
@@ -651,12 +617,14 @@ impl Syncer {
         ids: BTreeMap<String, Option<u64>>,
         patience: &mut Duration,
     ) -> Result<()> {
-        let (slow, mut ids): (Vec<_>, Vec<_>) = ids
+        let (mut slow, mut ids): (Vec<_>, Vec<_>) = ids
             .into_iter()
             .partition(|(id, _)| self.inventory.was_late(id));
+        slow.sort_by_key(|(id, _)| self.inventory.owed_since(id));
         let quick = ids.len();
         ids.extend(slow);
         let mut ids = ids.into_iter().enumerate();
+        let mut late = 0;
         while let Some((at, (id, digest))) = ids.next() {
             let asked = Instant::now();
             let left = if at < quick {
@@ -678,6 +646,11 @@ impl Syncer {
                             "Docker does not answer an inspect of container {} yet; what was known of it stands, the others go on",
                             service::short(&id)
                         );
+                    }
+                    late += 1;
+                    if late >= Patience::LATE_MAX {
+                        ids.for_each(|(_, (id, _))| self.inventory.put_off(&id, now));
+                        return Ok(());
                     }
                 }
                 // The daemon is gone, and not that container: the whole look is owed, and nothing is known

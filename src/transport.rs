@@ -295,10 +295,9 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
-/// std's connect to a Unix socket waits for ever while the listener's queue is full (a frozen daemon);
-/// the send timeout bounds it.
-/// A stream to a Unix socket; unlike std's connect it waits no longer than `timeout` where the backlog is full.
-pub(crate) fn unix_stream(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+/// std's connect to a Unix socket waits for ever while the listener's queue is full (a frozen daemon); the send
+/// timeout bounds it.
+fn unix_stream(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -311,14 +310,23 @@ pub(crate) fn unix_stream(path: &Path, timeout: Duration) -> io::Result<UnixStre
     Ok(UnixStream::from(socket))
 }
 
-/// A stream to `HOST:PORT`, name resolution included, by `deadline`.
-pub(crate) fn tcp_stream(address: &str, deadline: Instant) -> io::Result<TcpStream> {
+/// A Unix socket of a neighbour that speaks no HTTP. Connecting, reading and writing end by `deadline`.
+pub(crate) fn unix_socket(path: &Path, deadline: Instant) -> io::Result<Timed> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // No time at all would mean no limit to the socket.
+    let stream = unix_stream(path, left.max(Duration::from_millis(1)))?;
+    Ok(Timed::until(Socket::Unix(stream), deadline))
+}
+
+/// The same by `HOST:PORT`, name resolution included.
+pub(crate) fn tcp_socket(address: &str, deadline: Instant) -> io::Result<Timed> {
     let (host, port) = address
         .rsplit_once(':')
         .and_then(|(host, port)| Some((host, port.parse().ok()?)))
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "want HOST:PORT"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    connect_tcp(host, port, deadline).map_err(|(_, error)| error)
+    let stream = connect_tcp(host, port, deadline).map_err(|(_, error)| error)?;
+    Ok(Timed::until(Socket::Tcp(stream), deadline))
 }
 
 /// Tries all addresses of a name in the resolver's order; on failure the last address tried.
@@ -459,7 +467,7 @@ impl AsFd for Socket {
 
 /// A socket whose every read and write ends by a deadline.
 #[derive(Debug)]
-struct Timed {
+pub(crate) struct Timed {
     socket: Socket,
     deadline: Option<Instant>,
     /// Whether the socket has a receive or a send timeout now, to save the system call that takes it off.
@@ -474,6 +482,20 @@ impl Timed {
             deadline: None,
             receive_armed: false,
             send_armed: false,
+        }
+    }
+
+    fn until(socket: Socket, deadline: Instant) -> Self {
+        let mut timed = Timed::new(socket);
+        timed.deadline = Some(deadline);
+        timed
+    }
+
+    /// Tells the other side that nothing more will be said.
+    pub(crate) fn said_all(&self) -> io::Result<()> {
+        match &self.socket {
+            Socket::Unix(socket) => socket.shutdown(std::net::Shutdown::Write),
+            Socket::Tcp(socket) => socket.shutdown(std::net::Shutdown::Write),
         }
     }
 

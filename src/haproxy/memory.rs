@@ -20,8 +20,16 @@ pub struct Taken {
     /// Digest of what the registry was asked for it; empty when HAProxy did not take all of the answer.
     pub request: String,
     /// Fingerprint of the config that HAProxy last loaded, and so the one that it shows: changes by the
-    /// runtime socket since then make it run `fingerprint` all the same.
+    /// runtime socket since then make it run `fingerprint` all the same. Empty while nobody can tell what it runs.
     pub loaded: String,
+}
+
+impl Taken {
+    /// Whether HAProxy runs what it last took, as far as is known: a reload that failed may have left it with
+    /// another config.
+    pub fn is_sure(&self) -> bool {
+        !self.loaded.is_empty()
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -160,7 +160,8 @@ impl Haproxy {
     pub fn holds(&self, request: &str) -> bool {
         self.doubt.is_none()
             && self.memory.taken().is_some_and(|taken| {
-                taken.request == request
+                taken.is_sure()
+                    && taken.request == request
                     && self.on_disk().is_some_and(|text| {
                         carries(&text, &taken.fingerprint)
                             && !self
@@ -219,7 +220,9 @@ impl Haproxy {
     /// When there is something to do here without any news.
     pub fn next_due(&self) -> Option<Instant> {
         let runtime = self.runtime.as_ref().map(Runtime::next_due);
-        runtime.into_iter().chain(self.held.next_due()).min()
+        let reload = self.doubt.as_ref().map(|_| Instant::now());
+        let due = runtime.into_iter().chain(self.held.next_due());
+        due.chain(reload).min()
     }
 
     /// Does what is due here without any news: servers that have finished are deleted, and what HAProxy
@@ -354,7 +357,7 @@ impl Haproxy {
             None if waiting
                 && taken
                     .as_ref()
-                    .is_none_or(|taken| taken.loaded != fingerprint)
+                    .is_none_or(|taken| taken.is_sure() && taken.loaded != fingerprint)
                 && live::shows(&self.settings, &fingerprint) =>
             {
                 Ok((By::Itself, true, fingerprint.clone()))
@@ -401,7 +404,8 @@ impl Haproxy {
     fn runs(&self, wanted: &str, before: Option<&str>, taken: Option<&Taken>) -> bool {
         self.doubt.is_none()
             && before == Some(wanted)
-            && taken.is_some_and(|taken| taken.fingerprint == fingerprint_of(wanted))
+            && taken
+                .is_some_and(|taken| taken.is_sure() && taken.fingerprint == fingerprint_of(wanted))
     }
 
     fn unchanged(&mut self, wanted: &str, taken: Option<Taken>, request: &str) -> Outcome {
@@ -409,7 +413,7 @@ impl Haproxy {
             && let Err(doubt) = runtime.readmit(&Config::parse(wanted))
         {
             log::info!(
-                "a server cannot be let in again by the runtime socket: {doubt}; HAProxy reloads with the next pass"
+                "a server cannot be let in again by the runtime socket: {doubt}; HAProxy reloads"
             );
             self.doubt = Some(doubt);
         }
@@ -556,16 +560,21 @@ impl Haproxy {
             .or_else(|| before.map(|text| (text, String::new())));
         let now = match good {
             Some((text, fingerprint)) => {
+                let remember = |memory: &Memory, loaded: &str| {
+                    if let Some(taken) = memory.taken() {
+                        let loaded = loaded.to_owned();
+                        memory.remember(&Taken { loaded, ..taken }, &text);
+                    }
+                };
+                // Before the file looks as if nothing had happened: HAProxy may run the new one until it reloads.
+                remember(&self.memory, "");
                 let put_back = atomic_file::replace(path, text.as_bytes())
                     .and_then(|_| live::reload(&self.settings, path, &fingerprint));
                 match put_back {
                     Ok(Live::Yes { by, .. }) => {
                         self.is_live(by);
                         // Whatever the runtime socket had changed before is in the file, and so loaded.
-                        if let Some(taken) = self.memory.taken() {
-                            let loaded = fingerprint;
-                            self.memory.remember(&Taken { loaded, ..taken }, &text);
-                        }
+                        remember(&self.memory, &fingerprint);
                         "the last good config was put back and is live".to_owned()
                     }
                     Ok(Live::NotRunning(_)) => {
@@ -653,4 +662,24 @@ fn read_text(path: &Path) -> Option<String> {
         return None;
     }
     std::fs::read_to_string(path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_is_due_at_once() {
+        let dir = std::env::temp_dir().join(format!("csm-doubt-{}", std::process::id()));
+        let mut haproxy = Haproxy::new(Settings {
+            config: dir.join("haproxy.cfg"),
+            state_dir: dir.clone(),
+            script: Script::new(None, Duration::from_secs(1), dir, Vec::new()),
+            socket: None,
+            master: None,
+        });
+        assert_eq!(haproxy.next_due(), None);
+        haproxy.doubt = Some("a server cannot be let in again".to_owned());
+        assert!(haproxy.next_due().is_some_and(|due| due <= Instant::now()));
+    }
 }

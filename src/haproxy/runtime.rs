@@ -229,7 +229,11 @@ impl Runtime {
         shown: Option<Shown<'_>>,
         now: Instant,
     ) -> Option<Doubt> {
-        self.delete_due(config, now);
+        if let Err(doubt) = self.delete_due(config, now) {
+            log::debug!("servers in maintenance are not deleted yet: {doubt}");
+            self.audit = self.audit.max(now.max(Instant::now()) + AUDIT_AGAIN);
+            return None;
+        }
         let (Some(config), Some(shown)) = (config, shown) else {
             // Nothing to compare with before HAProxy has taken a config of ours.
             self.audit = self.audit.max(now + AUDIT_AGAIN);
@@ -287,7 +291,10 @@ impl Runtime {
     }
 
     /// A server that the file still has (its removal is owed) is not deleted: it may be let in again.
-    fn delete_due(&mut self, config: Option<&Config<'_>>, now: Instant) {
+    ///
+    /// # Errors
+    /// When HAProxy does not answer. One server's wait was enough; the others come later.
+    fn delete_due(&mut self, config: Option<&Config<'_>>, now: Instant) -> Result<(), Doubt> {
         let in_file: BTreeSet<(&str, &str)> = config
             .into_iter()
             .flat_map(Config::backends)
@@ -303,26 +310,26 @@ impl Runtime {
             .filter(|(_, out)| out.again <= now)
             .map(|(key, _)| key.clone())
             .collect();
+        let mut asked = Ok(());
         for key in due {
             let name = format!("{}/{}", key.0, key.1);
-            let asked = if in_file.contains(&(key.0.as_str(), key.1.as_str())) {
-                Err("the file still has it".to_owned())
-            } else {
-                self.ask(&format!("del server {name}"))
-            };
-            match asked.as_deref() {
-                Ok("Server deleted." | "No such server." | "No such backend.") => {
-                    self.out.remove(&key);
-                }
-                answer => {
-                    log::trace!("{name} is not deleted yet: {answer:?}");
-                    if let Some(out) = self.out.get_mut(&key) {
-                        out.wait = (out.wait * 2).min(DELETE_WAITS.1);
-                        out.again = now + out.wait;
+            let stays = in_file.contains(&(key.0.as_str(), key.1.as_str()));
+            if asked.is_ok() && !stays {
+                match self.ask(&format!("del server {name}")).as_deref() {
+                    Ok("Server deleted." | "No such server." | "No such backend.") => {
+                        self.out.remove(&key);
+                        continue;
                     }
+                    Ok(answer) => log::trace!("{name} is not deleted yet: {answer}"),
+                    Err(doubt) => asked = Err(doubt.to_owned()),
                 }
             }
+            if let Some(out) = self.out.get_mut(&key) {
+                out.wait = (out.wait * 2).min(DELETE_WAITS.1);
+                out.again = now.max(Instant::now()) + out.wait;
+            }
         }
+        asked
     }
 
     /// The servers to bring in with all their options, or why they cannot be.

@@ -21,6 +21,8 @@ struct Fake {
     busy: BTreeSet<String>,
     /// Answers instead of its own, by the beginning of the command.
     instead: BTreeMap<&'static str, &'static str>,
+    /// It takes connections and says nothing.
+    hangs: bool,
     said: Vec<String>,
 }
 
@@ -120,8 +122,13 @@ impl Stage {
         }));
         let shared = fake.clone();
         std::thread::spawn(move || {
+            let mut unanswered = Vec::new();
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
+                if shared.lock().expect("the fake").hangs {
+                    unanswered.push(stream);
+                    continue;
+                }
                 let mut line = String::new();
                 let _ = BufReader::new(&stream).read_line(&mut line);
                 let answer = shared.lock().expect("the fake").answer(line.trim());
@@ -267,6 +274,39 @@ fn servers_come_move_and_go_without_a_reload() {
         assert_eq!(stage.said(), said);
         stage.runs(&new);
     }
+}
+
+#[test]
+fn a_haproxy_that_hangs_costs_one_wait_however_many_servers_are_to_be_deleted() {
+    let (old, new) = (config(&[A, B, STICKY, "d 10.0.0.4:80 check"]), config(&[A]));
+    let mut stage = Stage::new("2.6.12", &old);
+    assert_eq!(stage.apply(&old, &new).map(ignore), Ok(()));
+    stage.fake(|fake| fake.hangs = true);
+    let asked = Instant::now();
+    let shown = Shown {
+        loaded: "aaaaaaaaaaaaaaaa",
+        current: "aaaaaaaaaaaaaaaa",
+    };
+    let later = asked + DELETE_WAITS.0 * 2;
+    assert_eq!(
+        stage
+            .runtime
+            .tend(Some(&Config::parse(&new)), Some(shown), later),
+        None
+    );
+    let took = asked.elapsed();
+    assert!(took < COMMAND_LIMIT * 3 / 2, "it took {took:?}");
+    assert!(
+        stage.runtime.next_due() > later,
+        "and the next pass need not wait as long again"
+    );
+    stage.fake(|fake| fake.hangs = false);
+    let due = stage.runtime.next_due() + DELETE_WAITS.1;
+    stage
+        .runtime
+        .tend(Some(&Config::parse(&new)), Some(shown), due);
+    stage.runs(&new);
+    assert_eq!(stage.fake.lock().expect("the fake").servers.len(), 1);
 }
 
 #[test]

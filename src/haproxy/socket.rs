@@ -5,12 +5,11 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::transport;
+use crate::transport::{self, Timed};
 
 /// Longest reply, in bytes: `show servers state` of 5,000 servers is 0.4 MiB.
 const REPLY_BYTES_MAX: u64 = 16 << 20;
@@ -93,45 +92,13 @@ pub fn command(address: &SocketAddr, line: &str, limit: Duration) -> Result<Stri
         };
         error.hint("is HAProxy running, and does its config have a `stats socket` at that address?")
     };
-    let left = || {
-        until
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1))
+    let socket = match address {
+        SocketAddr::Path(path) => transport::unix_socket(path, until),
+        SocketAddr::Tcp(host) => transport::tcp_socket(host, until),
     };
-    let mut reply = Vec::new();
-    match address {
-        SocketAddr::Path(path) => {
-            // A HAProxy that hangs takes no more than its backlog; without a limit the connect would wait for it.
-            let mut stream = transport::unix_stream(path, left()).map_err(failed)?;
-            stream.set_write_timeout(Some(left())).map_err(failed)?;
-            stream
-                .write_all(format!("{line}\n").as_bytes())
-                .map_err(failed)?;
-            stream.shutdown(Shutdown::Write).map_err(failed)?;
-            read_all(
-                &mut stream,
-                &mut reply,
-                |stream| stream.set_read_timeout(Some(left())),
-                until,
-            )
-            .map_err(failed)?;
-        }
-        SocketAddr::Tcp(host) => {
-            let mut stream = transport::tcp_stream(host, until).map_err(failed)?;
-            stream.set_write_timeout(Some(left())).map_err(failed)?;
-            stream
-                .write_all(format!("{line}\n").as_bytes())
-                .map_err(failed)?;
-            stream.shutdown(Shutdown::Write).map_err(failed)?;
-            read_all(
-                &mut stream,
-                &mut reply,
-                |stream| stream.set_read_timeout(Some(left())),
-                until,
-            )
-            .map_err(failed)?;
-        }
-    }
+    let reply = socket
+        .and_then(|socket| exchange(socket, line))
+        .map_err(failed)?;
     if reply.len() as u64 > REPLY_BYTES_MAX {
         return Err(Error::new(
             tried(),
@@ -178,26 +145,13 @@ pub fn info(address: &SocketAddr, master: bool, limit: Duration) -> Result<Info>
     Ok(info)
 }
 
-fn read_all<S: Read>(
-    stream: &mut S,
-    reply: &mut Vec<u8>,
-    arm: impl Fn(&S) -> std::io::Result<()>,
-    until: Instant,
-) -> std::io::Result<()> {
-    let mut piece = [0; 8192];
-    while reply.len() as u64 <= REPLY_BYTES_MAX {
-        if Instant::now() >= until {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        arm(stream)?;
-        match stream.read(&mut piece) {
-            Ok(0) => return Ok(()),
-            Ok(length) => reply.extend_from_slice(piece.get(..length).unwrap_or_default()),
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
+/// Says one line and hears what comes until the other side closes, or is too long.
+fn exchange(mut socket: Timed, line: &str) -> std::io::Result<Vec<u8>> {
+    socket.write_all(format!("{line}\n").as_bytes())?;
+    socket.said_all()?;
+    let mut reply = Vec::new();
+    socket.take(REPLY_BYTES_MAX + 1).read_to_end(&mut reply)?;
+    Ok(reply)
 }
 
 #[cfg(test)]

@@ -442,6 +442,20 @@ fn files_and_script_are_looked_at() {
 }
 
 #[test]
+fn containers_that_docker_does_not_tell_of_are_named_together() {
+    let sandbox = well("doc-hangs");
+    sandbox.sync(&[]).exits(0);
+    for name in ["asteroid-b", "asteroid-c"] {
+        sandbox.docker.add(web(name));
+        let id = sandbox.docker.id(name);
+        sandbox.docker.misbehave(&id, usize::MAX, Reply::Silence);
+    }
+    let words = ["does not tell of asteroid-b, asteroid-c", "in time"];
+    let output = finds(&sandbox, &[], "containers", &words, "docker inspect");
+    line(&output, "ok", "services", &["1 routed"]);
+}
+
+#[test]
 fn it_ends_in_time_where_nothing_answers() {
     let sandbox = Sandbox::new("doc-silent");
     sandbox.docker.misbehave("/", 1_000, Reply::Silence);

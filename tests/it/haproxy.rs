@@ -183,6 +183,29 @@ impl Host {
         watch
     }
 
+    /// `sync` where a folder of the system is empty; `None` where that cannot be had.
+    #[track_caller]
+    fn sync_without(&self, folder: &str) -> Option<Output> {
+        let options = self.options();
+        let hide = "mount -t tmpfs none \"$0\" && exec \"$@\"";
+        let isolated = |args: &[&str]| {
+            let mut command = std::process::Command::new("unshare");
+            command.args(["-m", "sh", "-c", hide, folder]).args(args);
+            command.env("HOME", self.sandbox.root.join("home"));
+            command
+        };
+        if !isolated(&[env!("CARGO_BIN_EXE_cosmonaut"), "--version"])
+            .output()
+            .is_ok_and(|tried| tried.status.success())
+        {
+            println!("left out: a folder cannot be hidden here");
+            return None;
+        }
+        let mut args = vec![env!("CARGO_BIN_EXE_cosmonaut"), "sync"];
+        args.extend(options.iter().map(String::as_str));
+        Some(self.sandbox.finish(isolated(&args)))
+    }
+
     /// Waits until HAProxy itself has exactly these addresses in its service.
     #[track_caller]
     fn has(&self, addresses: &[&str]) {
@@ -376,6 +399,26 @@ fn the_master_socket_reloads_without_a_script() {
     host.haproxy.kill();
 }
 
+/// Without a shell for the script, or without the program of the HAProxy that runs, nothing can be checked; that
+/// is said, and is no refusal.
+#[test]
+fn what_cannot_be_checked_is_not_refused() {
+    for (folder, words) in [("/usr/bin", "no /bin/sh"), ("/usr/sbin", "cannot check")] {
+        let Some(host) = Host::new("no-check", false, true) else {
+            return;
+        };
+        let before = host.haproxy.reloads();
+        host.sandbox.docker.add(serving("b", "10.2.0.3", "web"));
+        let Some(output) = host.sync_without(folder) else {
+            return;
+        };
+        let output = output.exits(0).says(&["installed unchecked", words]);
+        assert!(!output.stderr.contains("refuse"), "{output}");
+        host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+        assert_eq!(host.haproxy.reloads(), before + 1);
+    }
+}
+
 /// Six services' containers, known to a watch; the list forgets most of them without a word.
 #[test]
 fn a_list_that_forgets_most_containers_is_not_believed_at_once() {
@@ -427,6 +470,38 @@ fn a_list_that_forgets_most_containers_is_not_believed_at_once() {
     }
     sandbox.wait_config("none", SOON, |routes| routes.all().is_empty());
     assert_eq!(watch.stderr().matches("looking again").count(), looks);
+    watch.stop();
+}
+
+#[test]
+fn a_second_look_does_not_wait_for_one_that_docker_cannot_tell_of() {
+    let sandbox = Sandbox::new("shrink-broken");
+    for at in 0..6 {
+        sandbox.docker.add(serving(
+            &format!("n{at}"),
+            &format!("10.2.0.{}", at + 2),
+            "web",
+        ));
+    }
+    let mut watch = sandbox.settled_watch(&[]);
+    let broken = sandbox.docker.id("asteroid-n0");
+    let words = r#"{"message":"layer does not exist"}"#;
+    let reply = Reply::Raw(answer(
+        "500 Internal Server Error",
+        "application/json",
+        words,
+    ));
+    sandbox.docker.misbehave(&broken, usize::MAX, reply);
+    for at in 0..6 {
+        sandbox.docker.with(&format!("asteroid-n{at}"), |one| {
+            one.status = crate::support::fake_docker::Status::Exited
+        });
+    }
+    watch.signal("HUP");
+    watch.wait_log("1 of the 6 are still there", SOON);
+    sandbox.wait_config("the one that nobody can tell of", SOON, |routes| {
+        routes.all() == ["10.2.0.2:80"]
+    });
     watch.stop();
 }
 
@@ -559,6 +634,33 @@ fn the_only_instance_of_a_service_waits_for_its_port() {
             "it was there before"
         );
     }
+}
+
+#[test]
+fn nobody_waits_for_one_that_is_not_ready() {
+    let Some(address) = port_of_this_host() else {
+        println!("left out: this host has no address but the loopback's");
+        return;
+    };
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let sandbox = Sandbox::new("ready-sync");
+    sandbox
+        .docker
+        .add(serving("never", &ip, "late").with_env("PORT", &port));
+    sandbox
+        .docker
+        .add(serving("checked", "10.2.0.4", "web").with_health("healthy"));
+    let begun = std::time::Instant::now();
+    let mut sync = sandbox.spawn(sandbox.usual_command("sync", &["--ready", "3s"]));
+    sandbox.wait_config("the one that is ready", SOON, |routes| {
+        routes.all() == ["10.2.0.4:80"]
+    });
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "it took {took:?}");
+    let status = sync.ended(SOON).expect("it ends when the time is over");
+    assert!(status.success());
+    assert!(begun.elapsed() >= Duration::from_secs(3));
+    assert_eq!(sandbox.routes().all().len(), 2);
 }
 
 /// Killed at any moment between two steps: the file is whole and HAProxy starts with it, HAProxy goes on

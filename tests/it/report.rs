@@ -1,7 +1,7 @@
 //! What the operator is told: explain, plan, status, history, rollback, resume, the log's fields, metrics.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -9,6 +9,7 @@ use crate::support::deadline::{SOON, stays, wait_for};
 use crate::support::fake_docker::{Container, Status};
 use crate::support::metrics::Page;
 use crate::support::sandbox::{Output, Sandbox};
+use crate::support::wire::Reply;
 
 fn web(name: &str, ip: &str) -> Container {
     Container::serving(name, ip, "web", "web.example")
@@ -160,6 +161,30 @@ fn explain_of_one_container_monitored_or_not_running_or_not() {
 }
 
 #[test]
+fn a_service_without_a_server_is_told_as_its_registry_routes_it() {
+    for (sandbox, told, there) in [
+        (
+            Sandbox::new("no-server"),
+            "backend be_web answers 503",
+            true,
+        ),
+        (
+            Sandbox::cosmos("no-server-cosmos"),
+            "Cosmos leaves its rules out",
+            false,
+        ),
+    ] {
+        sandbox
+            .docker
+            .add(web("asteroid-a", "10.7.0.2").with_health("unhealthy"));
+        let output = sandbox.run("explain", &[]).exits(0);
+        assert!(output.stdout.contains(told), "{output}");
+        sandbox.sync(&[]).exits(0);
+        assert_eq!(sandbox.routes().services.contains_key("web"), there);
+    }
+}
+
+#[test]
 fn a_value_from_a_container_cannot_steer_the_terminal() {
     let sandbox = Sandbox::new("explain-escape");
     sandbox
@@ -168,6 +193,31 @@ fn a_value_from_a_container_cannot_steer_the_terminal() {
     let output = sandbox.run("explain", &[]).exits(0);
     assert!(output.stdout.contains("\\u{1b}[2Jy"), "{output}");
     assert!(!output.stdout.contains('\x1b'), "{output}");
+}
+
+#[test]
+fn containers_that_hang_cost_explain_and_plan_seconds_and_are_named() {
+    let sandbox = Sandbox::new("explain-hangs");
+    sandbox.docker.add(web("asteroid-a", "10.7.0.2"));
+    for at in 0..5 {
+        sandbox.docker.add(web(
+            &format!("asteroid-z{at}"),
+            &format!("10.7.0.{}", at + 3),
+        ));
+    }
+    sandbox.sync(&[]).exits(0);
+    for at in 0..5 {
+        let id = sandbox.docker.id(&format!("asteroid-z{at}"));
+        sandbox.docker.misbehave(&id, usize::MAX, Reply::Silence);
+    }
+    for (command, told) in [("explain", "Docker does not tell of it"), ("plan", "stays")] {
+        let begun = Instant::now();
+        let output = sandbox.run(command, &[]).exits(0);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(8), "{command} took {took:?}");
+        let said = format!("{}{}", output.stdout, output.stderr);
+        assert_eq!(said.matches(told).count(), 5, "{output}");
+    }
 }
 
 #[test]

@@ -340,6 +340,26 @@ fn a_stop_signal_drains_and_other_signals_do_nothing() {
 }
 
 #[test]
+fn one_that_is_told_to_stop_before_it_was_looked_at_is_not_let_in() {
+    let sandbox = two("start-stop");
+    let watch = sandbox.settled_watch(&[]);
+    // Both events of the newcomer wait while this pass goes on.
+    sandbox.script.on("reload", "sleep 1");
+    sandbox.docker.crash("asteroid-b");
+    sandbox.wait_config("the dead one gone", SOON, |routes| {
+        routes.all() == ["10.4.0.2:80"]
+    });
+    sandbox.docker.run(web("asteroid-c", "10.4.0.4"));
+    sandbox.docker.signal("asteroid-c", "15");
+    sandbox.docker.run(web("asteroid-d", "10.4.0.5"));
+    sandbox.wait_config("the one that stays", SOON, |routes| {
+        routes.has("10.4.0.5:80")
+    });
+    assert_eq!(sandbox.routes().all(), ["10.4.0.2:80", "10.4.0.5:80"]);
+    watch.stop();
+}
+
+#[test]
 fn it_reconnects_for_ever() {
     let sandbox = two("reconnects");
     let mut watch = sandbox.settled_watch(&[]);
@@ -492,6 +512,66 @@ fn a_container_whose_inspect_hangs_holds_nobody_up_for_long() {
 }
 
 #[test]
+fn many_inspects_that_hang_hold_nobody_up_for_long() {
+    let sandbox = two("many-stuck");
+    let mut watch = sandbox.settled_watch(&[]);
+    for at in 0..60 {
+        let stuck = web(
+            &format!("asteroid-stuck-{at}"),
+            &format!("10.4.7.{}", at + 2),
+        );
+        sandbox
+            .docker
+            .misbehave(&stuck.id, usize::MAX, Reply::Silence);
+        sandbox.docker.add(stuck);
+    }
+    watch.signal("HUP");
+    let stuck = |line: &str| line.contains("does not answer an inspect");
+    wait_for("all of them to be asked once", 3 * SOON, || {
+        (watch.stderr().lines().filter(|line| stuck(line)).count() == 60).then_some(())
+    });
+    for at in 0..3 {
+        let ip = format!("10.4.0.{}", at + 4);
+        let begun = Instant::now();
+        sandbox.docker.run(web(&format!("asteroid-new-{at}"), &ip));
+        sandbox.wait_config("the new one", SOON, |routes| {
+            routes.has(&format!("{ip}:80"))
+        });
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(3), "it took {took:?}");
+    }
+    // Found without any event, but for the few whose question is still open on a connection that stays silent.
+    sandbox.docker.behave();
+    sandbox.wait_config("nearly all of them at last", SOON, |routes| {
+        routes.all().len() >= 60
+    });
+    watch.still_runs();
+    watch.stop();
+}
+
+#[test]
+fn while_haproxys_container_is_down_the_others_are_reached_as_before() {
+    let sandbox = Sandbox::new("haproxy-away");
+    sandbox.docker.add(Container::new("haproxy", "10.4.0.9"));
+    sandbox
+        .docker
+        .add(web("asteroid-a", "10.4.0.2").with_network("database", "10.5.0.2"));
+    let watch = sandbox.settled_watch(&[]);
+    assert_eq!(sandbox.routes().all(), ["10.4.0.2:80"]);
+    sandbox.docker.stop("haproxy");
+    // A pass that certainly comes after it.
+    sandbox.docker.run(web("asteroid-b", "10.4.0.3"));
+    sandbox.wait_config("the new one", SOON, |routes| routes.has("10.4.0.3:80"));
+    let both = ["10.4.0.2:80", "10.4.0.3:80"];
+    assert_eq!(sandbox.routes().all(), both);
+    watch.stop();
+    // Nor does it matter that nobody of ours has seen it run.
+    sandbox.docker.kill("asteroid-b");
+    sandbox.sync(&[]).exits(0);
+    assert_eq!(sandbox.routes().all(), ["10.4.0.2:80"]);
+}
+
+#[test]
 fn a_failed_reload_is_tried_again_without_an_event() {
     let sandbox = two("retries");
     let mut watch = sandbox.settled_watch(&[]);
@@ -515,6 +595,39 @@ fn a_failed_reload_is_tried_again_without_an_event() {
         sandbox.routes().has("10.4.0.4:80").then_some(())
     });
     watch.stop();
+}
+
+#[test]
+fn a_last_good_file_that_haproxy_did_not_take_back_is_not_believed_live() {
+    let sandbox = two("not-taken-back");
+    let mut watch = sandbox.settled_watch(&[]);
+    let config = sandbox.config();
+    sandbox
+        .script
+        .on("reload", "echo 'no daemon' >&2; status=5");
+    sandbox.docker.run(web("asteroid-c", "10.4.0.4"));
+    watch.wait_log("does not take it either", SOON);
+    // All is as it was, and the file says so; what HAProxy runs nobody knows.
+    sandbox.docker.kill("asteroid-c");
+    sandbox.script.well("reload");
+    let before = sandbox.script.of("reload").len();
+    let reloads = sandbox.script.wait_reloads(before + 1, SOON);
+    assert_eq!(reloads.last().map(|call| &call.config), Some(&config));
+    watch.stop();
+    // The same where the process that knew of it has ended.
+    sandbox
+        .script
+        .on("reload", "echo 'no daemon' >&2; status=5");
+    sandbox.docker.run(web("asteroid-d", "10.4.0.5"));
+    sandbox.sync(&[]).exits(1);
+    sandbox.docker.kill("asteroid-d");
+    sandbox.script.well("reload");
+    let before = sandbox.script.of("reload").len();
+    sandbox.sync(&[]).exits(0);
+    assert_eq!(sandbox.config(), config);
+    assert_eq!(sandbox.script.of("reload").len(), before + 1);
+    sandbox.sync(&[]).exits(0);
+    assert_eq!(sandbox.script.of("reload").len(), before + 1);
 }
 
 #[test]

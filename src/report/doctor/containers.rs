@@ -15,6 +15,7 @@ use crate::docker::container::{Container, Inspected, NetworkMode, Row};
 use crate::inventory::Inventory;
 use crate::registry::wire;
 use crate::service::{self, Finding as Became, Monitored, Selection, Verdict};
+use crate::survey;
 use crate::transport;
 
 /// All inspects together; a hundred take 30 ms.
@@ -29,8 +30,6 @@ const WEAVE_MAX: Duration = Duration::from_secs(2);
 const CONNECT_MAX: Duration = Duration::from_millis(300);
 /// All connections together.
 const CONNECTS_MAX: Duration = Duration::from_secs(3);
-/// Containers that lend their network to others may themselves borrow one.
-const LENDERS_DEEP_MAX: u32 = 3;
 
 /// Looks at the containers of the list.
 pub fn look(
@@ -42,12 +41,18 @@ pub fn look(
     tell: &mut dyn FnMut(Finding),
     haproxy: &Option<Inspected>,
 ) {
-    let until = match budget.take("containers", INSPECT_MAX) {
-        Ok(limit) => Instant::now() + limit,
+    let limit = match budget.take("containers", INSPECT_MAX) {
+        Ok(limit) => limit,
         Err(finding) => return tell(finding),
     };
-    let inventory = inspected(subject, &mut docker, rows, until, tell);
+    let until = Instant::now() + limit;
+    let Some(inventory) = surveyed(subject, &mut docker, rows, limit, tell) else {
+        return;
+    };
     let monitored = inventory.monitored().count();
+    if monitored == 0 && inventory.unseen().next().is_some() {
+        return;
+    }
     if monitored == 0 {
         tell(nothing_monitored(subject, &mut docker, rows, until));
         return;
@@ -111,57 +116,38 @@ pub fn look(
     }
 }
 
-/// Inspects what concerns us, as a pass would.
-fn inspected(
+/// Looks at what concerns us; who could not be looked at is named with the reason.
+fn surveyed(
     subject: &Subject,
     docker: &mut Docker,
     rows: &[Row],
-    until: Instant,
+    limit: Duration,
     tell: &mut dyn FnMut(Finding),
-) -> Inventory {
+) -> Option<Inventory> {
+    const MEND: &str = "see what holds it up: docker inspect, the daemon's load and log";
     let mut inventory = Inventory::new(subject.interest.clone());
-    let now = Instant::now();
-    let mut wanted: Vec<String> = inventory
-        .listed(rows.to_vec(), now, true)
-        .into_iter()
-        .map(|(id, _)| id)
-        .collect();
-    let mut skipped = 0;
-    for _ in 0..=LENDERS_DEEP_MAX {
-        for id in std::mem::take(&mut wanted) {
-            if Instant::now() >= until {
-                skipped += 1;
-                continue;
-            }
-            match docker.container(&id) {
-                Ok(found) => inventory.inspected(&id, found, None),
-                Err(error) => {
-                    inventory.inspect_failed(&id, now);
-                    tell(Finding::error(
-                        "containers",
-                        &error,
-                        "see what holds it up: docker inspect, the daemon's log",
-                    ));
-                }
-            }
+    let survey = match survey::take(docker, &mut inventory, rows.to_vec(), limit) {
+        Ok(survey) => survey,
+        Err(error) => {
+            tell(Finding::error("containers", &error, MEND));
+            return None;
         }
-        wanted = inventory.lenders_wanted();
-        if wanted.is_empty() || skipped > 0 {
-            break;
+    };
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for row in rows {
+        if let Some(why) = survey.unread.get(&row.id) {
+            reasons.entry(why).or_default().push(&row.name);
         }
     }
-    if skipped > 0 {
-        tell(Finding::warn(
+    for (why, names) in reasons {
+        let names = named(names.into_iter());
+        tell(Finding::fail(
             "containers",
-            format!(
-                "{} could not be looked at within {} s",
-                count(skipped, "container"),
-                INSPECT_MAX.as_secs()
-            ),
-            "the daemon is slow; see its load",
+            format!("Docker does not tell of {names}: {why}"),
+            MEND,
         ));
     }
-    inventory
+    Some(inventory)
 }
 
 /// No container is monitored: the commonest mistake, or a host that has none yet.
