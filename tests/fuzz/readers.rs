@@ -38,7 +38,7 @@ use cosmonaut::report::explain::{Asked, Explanation};
 use cosmonaut::report::status::{self, View};
 use cosmonaut::report::{diff, history};
 use cosmonaut::service::{self, Monitored, Selection};
-use cosmonaut::sync::Survey;
+use cosmonaut::survey::Survey;
 use cosmonaut::timestamp::Timestamp;
 use cosmonaut::transport::Address;
 use cosmonaut::{cli, registry};
