@@ -374,7 +374,8 @@ impl Inventory {
         let undecided = |known: &Known| {
             known.container.networks.len() > 1 || known.container.network_mode == NetworkMode::Host
         };
-        let wanted = self.haproxy_here().is_none() && self.monitored().any(undecided);
+        let mut known = self.known.values().map(Box::as_ref);
+        let wanted = self.haproxy_here().is_none() && known.any(undecided);
         wanted.then_some(self.interest.haproxy.as_str())
     }
 

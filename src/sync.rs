@@ -24,7 +24,7 @@ use crate::inventory::{Interest, Inventory, LENDERS_DEEP_MAX};
 use crate::lock;
 use crate::overlay::Overlay;
 use crate::ready::{Facts, Ready};
-use crate::registry::{self, Payload, Registry, Running, Standing};
+use crate::registry::{self, Payload, Registry, Running, Standing, answer};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::service::{self, Finding, Monitored, Selection};
@@ -96,6 +96,8 @@ pub struct Parts {
     pub haproxy: Haproxy,
     /// Folder with the pass lock.
     pub state_dir: PathBuf,
+    /// Whether somebody asked us to end: what would only wait is not waited for then.
+    pub stopping: Box<dyn Fn() -> bool + Send>,
 }
 
 /// Passes, and what is known between them.
@@ -110,6 +112,7 @@ pub struct Syncer {
     table: String,
     haproxy: Haproxy,
     state_dir: PathBuf,
+    stopping: Box<dyn Fn() -> bool + Send>,
     /// The look that is still owed; nothing is applied before it succeeded.
     owed: Look,
     list_again: Option<Instant>,
@@ -142,6 +145,7 @@ impl Syncer {
             haproxy: parts.haproxy,
             history: History::new(&parts.state_dir),
             state_dir: parts.state_dir,
+            stopping: parts.stopping,
             owed: Look::Afresh,
             list_again: None,
             selection: Selection::default(),
@@ -373,7 +377,9 @@ impl Syncer {
     }
 
     fn lock(&self) -> Result<lock::Lock> {
-        lock::take(&self.state_dir, lock::PASS, PASS_LOCK_PATIENCE).map_err(|error| {
+        let (dir, stopping) = (&self.state_dir, &*self.stopping);
+        let lock = lock::take_unless(dir, lock::PASS, PASS_LOCK_PATIENCE, stopping);
+        lock.map_err(|error| {
             if error.is(Kind::Denied) {
                 error.hint("it is in the middle of a pass that does not end; see what it waits for")
             } else {
@@ -466,10 +472,14 @@ impl Syncer {
     fn payload(&mut self) -> Payload {
         self.flapping.let_in(Instant::now());
         self.selection = self.select(&|id| self.ready.held(id));
+        let unseen = self.unseen();
+        if self.registry.is_remote() && !unseen.is_empty() {
+            self.bring_back(&unseen);
+        }
         self.selection
             .leave_out(|service| self.registry.can_route(service));
         let mut others = self.elsewhere();
-        others.extend(self.unseen());
+        others.extend(unseen);
         self.selection.payload(&self.table, &others)
     }
 
@@ -811,6 +821,37 @@ impl Syncer {
 }
 
 impl Syncer {
+    /// Services of which nothing but these containers is there, which nobody could look at: the built-in registry
+    /// remembers them, another one has to be asked for them as HAProxy has them.
+    fn bring_back(&mut self, unseen: &[Running]) {
+        let known: BTreeSet<&str> = self
+            .selection
+            .services
+            .iter()
+            .map(|service| service.service_name.as_str())
+            .collect();
+        let lost: BTreeSet<&str> = unseen
+            .iter()
+            .map(|one| one.service_name.as_str())
+            .filter(|service| !known.contains(service))
+            .collect();
+        if lost.is_empty() {
+            return;
+        }
+        let Some(text) = self.haproxy.last_good() else {
+            return;
+        };
+        let config = config::Config::parse(&text);
+        for service in lost {
+            if let Some(mut candidate) = answer::candidate_of(&config, service) {
+                let is_unseen = |id: &str| unseen.iter().any(|one| one.id == id);
+                candidate.containers.retain(|one| is_unseen(&one.id));
+                self.selection.services.push(candidate);
+            }
+        }
+        self.selection.services.sort_by(registry::in_order);
+    }
+
     /// What HAProxy has of containers that this life of ours could not inspect yet: an inspect that fails
     /// takes nobody away, in the first pass no more than later.
     fn unseen(&self) -> Vec<Running> {

@@ -217,6 +217,11 @@ impl Haproxy {
             .collect()
     }
 
+    /// The config that HAProxy took last, if it is known.
+    pub fn last_good(&self) -> Option<String> {
+        self.memory.last_good().map(|(text, _)| text)
+    }
+
     /// When HAProxy took the config that [`Haproxy::routed`] is of.
     pub fn routed_at(&self) -> Option<SystemTime> {
         self.memory.last_good_at()
