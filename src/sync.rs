@@ -350,6 +350,7 @@ impl Syncer {
     /// Hands a config to HAProxy.
     fn apply(&mut self, text: &str, request: &str, record: &mut Record) -> Result<Ended> {
         record.stage = Stage::Apply;
+        self.haproxy.has_mounted(self.inventory.haproxy_mounts());
         match self.haproxy.apply(text, request)? {
             haproxy::Outcome::Unchanged => Ok(Ended::Unchanged),
             haproxy::Outcome::Applied { how, changes } => {
