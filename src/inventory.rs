@@ -101,6 +101,8 @@ pub struct Inventory {
     /// HAProxy's container as it was last seen, while it does not run. It comes back to the same networks, and
     /// until then its absence must not change how the others are reached.
     haproxy_away: Option<Box<Container>>,
+    /// What HAProxy's container has mounted of the host, by source, when it was last inspected.
+    haproxy_mounts: Vec<String>,
 }
 
 impl Inventory {
@@ -112,6 +114,7 @@ impl Inventory {
             died: BTreeMap::new(),
             owed: BTreeMap::new(),
             haproxy_away: None,
+            haproxy_mounts: Vec::new(),
         }
     }
 
@@ -159,7 +162,7 @@ impl Inventory {
             container,
             env,
             labels,
-            ..
+            mounts,
         }) = found
         else {
             self.known.remove(id);
@@ -168,6 +171,9 @@ impl Inventory {
             }
             return;
         };
+        if container.name == self.interest.haproxy {
+            self.haproxy_mounts = mounts.into_iter().map(|(source, _)| source).collect();
+        }
         let state = &container.state;
         let exists = state.running || state.paused || state.restarting;
         if !exists || state.dead {
@@ -369,6 +375,11 @@ impl Inventory {
     pub fn haproxy(&self) -> Option<&Container> {
         let here = self.haproxy_here().map(|known| &known.container);
         here.or(self.haproxy_away.as_deref())
+    }
+
+    /// What HAProxy's container has mounted of the host, by source, as far as is known.
+    pub fn haproxy_mounts(&self) -> &[String] {
+        &self.haproxy_mounts
     }
 
     /// The name of HAProxy's container, when it does not run as far as is known and its networks could make a
