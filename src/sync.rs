@@ -275,7 +275,7 @@ impl Syncer {
 
         record.stage = Stage::Ask;
         let looked = Instant::now();
-        let request = request_digest(&payload);
+        let request = payload.digest();
         // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
         let asked_for = news.asked
             || (look != Look::Changes && !self.registry.is_remote())
@@ -795,28 +795,6 @@ impl Syncer {
                 ip: ip.to_string(),
             })
             .collect()
-    }
-}
-
-/// Digest of what a registry is asked, to tell whether it was asked the same before.
-fn request_digest(payload: &registry::Payload) -> String {
-    let mut digest = Digest(config::Fingerprint::default());
-    // A payload of strings and numbers always has a JSON form, and nothing is written anywhere.
-    let _ = serde_json::to_writer(&mut digest, payload);
-    digest.0.to_string()
-}
-
-/// Takes the place of a file: only the fingerprint of what is written is kept.
-struct Digest(config::Fingerprint);
-
-impl std::io::Write for Digest {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.add(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

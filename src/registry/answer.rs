@@ -1113,7 +1113,7 @@ backend api
                 for words in lacks {
                     text(format!("built-in: {words}"));
                 }
-                state = merged.state;
+                state = merged.state.remembered();
                 text(format!(
                     "built-in keeps: {}",
                     state
