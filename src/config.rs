@@ -962,7 +962,17 @@ backend be_shop2
     #[test]
     fn the_fingerprint_comes_last_and_comes_off_again() {
         let mut seen = HashSet::new();
-        for text in ["", "a", "b", "a\0", "ab", "ba", "12345678", "123456789", "12345678\0"] {
+        for text in [
+            "",
+            "a",
+            "b",
+            "a\0",
+            "ab",
+            "ba",
+            "12345678",
+            "123456789",
+            "12345678\0",
+        ] {
             assert!(seen.insert(fingerprint(text)), "{text:?}");
             assert_eq!(fingerprint(text).len(), 16, "{text:?}");
         }

@@ -24,10 +24,10 @@ use crate::inventory::{Interest, Inventory, LENDERS_DEEP_MAX};
 use crate::lock;
 use crate::overlay::Overlay;
 use crate::ready::{Facts, Ready};
-use crate::registry::{self, Payload, Registry, Running, Standing};
+use crate::registry::{Payload, Registry, Running, Standing};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
-use crate::service::{self, Finding, Monitored, Selection};
+use crate::service::{self, Finding, Monitored, Selection, Told};
 use crate::survey::{self, Survey};
 use crate::transport;
 
@@ -258,7 +258,7 @@ impl Syncer {
         if self.held()? {
             self.said.say(&self.selection);
             record.look = Some(started.elapsed());
-            record.counts = Some(self.counts());
+            record.counts = Some(self.counts(&payload));
             return Ok(Ended::Held);
         }
         if self.guard.is_new() {
@@ -271,7 +271,7 @@ impl Syncer {
         }
         self.said.say(&self.selection);
         record.look = Some(started.elapsed());
-        record.counts = Some(self.counts());
+        record.counts = Some(self.counts(&payload));
 
         record.stage = Stage::Ask;
         let looked = Instant::now();
@@ -282,7 +282,7 @@ impl Syncer {
             || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
-            self.guard.applied(&payload, &self.selection);
+            self.applied(&payload);
             record.answers = Some(self.answers());
             return Ok(Ended::Unchanged);
         }
@@ -290,7 +290,7 @@ impl Syncer {
         record.ask = Some(looked.elapsed());
         record.answers = Some(self.answers());
         let ended = self.apply(&text, &request, record)?;
-        self.guard.applied(&payload, &self.selection);
+        self.applied(&payload);
         if ended == Ended::Applied
             && let Some(live) = self.haproxy.on_disk()
         {
@@ -369,6 +369,13 @@ impl Syncer {
         }
     }
 
+    /// HAProxy has what this payload asked for.
+    fn applied(&mut self, payload: &Payload) {
+        let known = self.inventory.monitored();
+        self.guard
+            .applied(payload, known.map(|known| known.container.id.as_str()));
+    }
+
     fn lock(&self) -> Result<lock::Lock> {
         lock::take(&self.state_dir, lock::PASS, PASS_LOCK_PATIENCE).map_err(|error| {
             if error.is(Kind::Denied) {
@@ -420,7 +427,7 @@ impl Syncer {
         let running = self.docker.containers()?;
         let survey = survey::take(&mut self.docker, &mut self.inventory, running, SURVEY_LIMIT)?;
         self.want_addresses(Look::Afresh, now);
-        self.payload();
+        self.selection = self.select(Told::All, &|_| None);
         Ok(survey)
     }
 
@@ -445,12 +452,10 @@ impl Syncer {
     /// Sorts what is known into services; what a registry is asked for them.
     fn payload(&mut self) -> Payload {
         self.flapping.let_in(Instant::now());
-        self.selection = self.select(&|id| self.ready.held(id));
-        self.selection
-            .leave_out(|service| self.registry.can_route(service));
+        self.selection = self.select(Told::Trouble, &|id| self.ready.held(id));
         let mut others = self.elsewhere();
         others.extend(self.unseen());
-        self.selection.payload(&self.table, &others)
+        self.selection.payload(&self.table, others)
     }
 
     fn answers(&self) -> Answers {
@@ -461,13 +466,13 @@ impl Syncer {
         }
     }
 
-    fn counts(&self) -> Counts {
+    fn counts(&self, payload: &Payload) -> Counts {
         let (routed, pending, left_out) = self.selection.counts();
         Counts {
             routed,
             pending,
             left_out,
-            services: self.selection.services.len(),
+            services: payload.candidates.len(),
         }
     }
 
@@ -479,7 +484,7 @@ impl Syncer {
         }
         let haproxy = &self.haproxy;
         self.ready.begin(|| haproxy.servers());
-        let all = self.select(&|_| None);
+        let all = self.select(Told::All, &|_| None);
         let now = Instant::now();
         let inventory = &self.inventory;
         let facts = |id: &str| {
@@ -728,11 +733,13 @@ impl Syncer {
     }
 
     /// `unready` says why a container waits for its port, if it does.
-    fn select(&self, unready: &dyn Fn(&str) -> Option<String>) -> Selection {
+    fn select(&self, told: Told, unready: &dyn Fn(&str) -> Option<String>) -> Selection {
         let now = Instant::now();
         let find = |id: &str| self.inventory.find(id);
         let nothing = View::default();
         let context = self.context(&find, self.overlay.as_ref().map_or(&nothing, Overlay::view));
+        // Nearly never, and there may be thousands to ask for.
+        let flapping = self.flapping.next_due().is_some();
         let monitored: Vec<Monitored<'_>> = self
             .inventory
             .monitored()
@@ -741,13 +748,13 @@ impl Syncer {
                 reading: &known.reading,
                 address: address::of(&known.container, &context),
                 leaving: known.leaving_until.is_some(),
-                held: self
-                    .flapping
-                    .held(&known.container.id, now)
+                held: flapping
+                    .then(|| self.flapping.held(&known.container.id, now))
+                    .flatten()
                     .or_else(|| unready(&known.container.id)),
             })
             .collect();
-        service::select(&monitored)
+        service::select(&monitored, told, |one| self.registry.can_route(one))
     }
 
     /// Instances of our services on other hosts, as far as Weave's names tell.

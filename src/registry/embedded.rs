@@ -280,7 +280,11 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
             };
             addresses.push((id, ip.unwrap_or_default()));
         }
-        addresses.extend(instances.iter().map(|one| (one.id.as_str(), one.ip.as_str())));
+        addresses.extend(
+            instances
+                .iter()
+                .map(|one| (one.id.as_str(), one.ip.as_str())),
+        );
         // Stable: what was said last of an id counts.
         addresses.sort_by_key(|(id, _)| *id);
         let mut containers: Vec<Instance<&str>> = Vec::with_capacity(addresses.len());
@@ -344,7 +348,10 @@ fn settings(candidate: &Candidate) -> Service<'_> {
         mode: candidate.config_mode,
         patterns: candidate.patterns().collect(),
         port: candidate.port,
-        cookie: candidate.cookie.as_deref().filter(|cookie| !cookie.is_empty()),
+        cookie: candidate
+            .cookie
+            .as_deref()
+            .filter(|cookie| !cookie.is_empty()),
         servers: Vec::new(),
     }
 }

@@ -251,9 +251,9 @@ pub fn render(base: &Base, services: &[Service<'_>]) -> Rendered {
     let mut names = HashSet::with_capacity(services.len());
     let mut good = Vec::with_capacity(services.len());
     for service in services {
-        let fault = fault(service).or_else(|| clash(base, service)).or_else(|| {
-            (!names.insert(service.name)).then(|| "it is there twice".to_owned())
-        });
+        let fault = fault(service)
+            .or_else(|| clash(base, service))
+            .or_else(|| (!names.insert(service.name)).then(|| "it is there twice".to_owned()));
         match fault {
             None => good.push(service),
             Some(why) => left_out.push(LeftOut {
