@@ -123,12 +123,12 @@ ready() {
 }
 
 # A text that changes each time that the master $1 loads its file: the counters in its environment.
-generation() { cksum <"/proc/$1/environ" 2>/dev/null; }
+generation() { cksum 2>/dev/null <"/proc/$1/environ"; }
 
 # Sets files (one a line), mode (W, Ws or nothing), master_socket, pidfile and checks from the command line of process $1.
 read_arguments() {
     files='' mode='' master_socket='' pidfile='' checks='' last=''
-    arguments=$(tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null)
+    arguments=$(tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline")
     while IFS= read -r argument; do
         case $last in
         -f) files="$files$argument$newline" ;;
@@ -788,6 +788,11 @@ verdict() {
         printf '%s\n' "$2" | words
         return 1
         ;;
+    126 | 127)
+        # Removed or replaced while it runs: there is nothing to check with, which is no refusal.
+        say "$3 cannot be started, so it cannot check the file: $2"
+        return 3
+        ;;
     124 | 137)
         say "$3 did not finish the check within $COMMAND_S s"
         return 5
@@ -890,7 +895,6 @@ check() {
         [ "$status" != 6 ] && return "$status"
     fi
     # Nobody runs yet; the program that is installed will likely be the one.
-    PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
     if have haproxy; then
         binary=haproxy mode=W
         check_on_host "$1"
@@ -957,6 +961,8 @@ main() {
         say "cannot read $2"
         exit 2
     fi
+    # Where cron does not look, and haproxy mostly is.
+    PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
     config=${COSMONAUT_CONFIG:-$2}
     container=${COSMONAUT_HAPROXY_CONTAINER:-haproxy}
     master=${COSMONAUT_HAPROXY_MASTER:-}

@@ -66,6 +66,10 @@ fn sync_once(options: &Options) -> Result<()> {
         asked: true,
         ..News::default()
     };
+    let mut book = options
+        .metrics_file
+        .is_some()
+        .then(|| Book::new(subject(options, &state_dir)));
     let mut ended = syncer.pass(&asked, Look::Afresh, "sync");
     let mut inspects = 1;
     while let Ok(Ended::Applied | Ended::Unchanged) = &ended {
@@ -79,12 +83,14 @@ fn sync_once(options: &Options) -> Result<()> {
             _ => break,
         };
         print_changes(&ended, &syncer)?;
+        if let Some(book) = &mut book {
+            book.passed(syncer.record(), None);
+        }
         let wait = due.saturating_duration_since(Instant::now());
         std::thread::sleep(wait.max(PAUSE_LEAST));
         ended = syncer.pass(&News::default(), Look::Changes, "sync");
     }
-    if options.metrics_file.is_some() {
-        let mut book = Book::new(subject(options, &state_dir));
+    if let Some(book) = &mut book {
         book.passed(syncer.record(), None);
         book.write_only_metrics();
     }

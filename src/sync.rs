@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::address::weave::{self, Elsewhere, View};
-use crate::address::{self, Context};
+use crate::address::{self, Address, Context, Source};
 use crate::config;
 use crate::description::Reading;
 use crate::docker::container::{Container, Inspected};
@@ -117,6 +117,8 @@ pub struct Syncer {
     guard: Guard,
     flapping: Flapping,
     ready: Ready,
+    /// Read when a container first waits for Weave's router.
+    before: Option<Before>,
     said: Said,
     history: History,
     hold_said: bool,
@@ -146,6 +148,7 @@ impl Syncer {
             guard: Guard::default(),
             flapping: Flapping::default(),
             ready: Ready::new(parts.ready),
+            before: None,
             said: Said::default(),
             hold_said: false,
             resume: false,
@@ -703,6 +706,9 @@ impl Syncer {
                 )
             })
             .collect();
+        if !wanted.is_empty() && self.before.is_none() {
+            self.before = Some(Before::of(&self.haproxy));
+        }
         if let Some(overlay) = &mut self.overlay {
             overlay.want(&wanted, now);
             if look != Look::Changes {
@@ -732,6 +738,18 @@ impl Syncer {
         }
     }
 
+    /// Where a container is reached; while Weave's router has not told yet, where HAProxy has it since before.
+    fn address<'a>(&self, container: &'a Container, context: &Context<'a>) -> Address {
+        let address = address::of(container, context);
+        let (Address::Pending(_), Some(before)) = (&address, &self.before) else {
+            return address;
+        };
+        match address::asks_router_for(container, context) {
+            Some(owner) => before.address_of(container, owner).unwrap_or(address),
+            None => address,
+        }
+    }
+
     /// `unready` says why a container waits for its port, if it does.
     fn select(&self, told: Told, unready: &dyn Fn(&str) -> Option<String>) -> Selection {
         let now = Instant::now();
@@ -746,7 +764,7 @@ impl Syncer {
             .map(|known| Monitored {
                 container: &known.container,
                 reading: &known.reading,
-                address: address::of(&known.container, &context),
+                address: self.address(&known.container, &context),
                 leaving: known.leaving_until.is_some(),
                 held: flapping
                     .then(|| self.flapping.held(&known.container.id, now))
@@ -802,6 +820,43 @@ impl Syncer {
                 ip: ip.to_string(),
             })
             .collect()
+    }
+}
+
+/// Where HAProxy had the containers when this life of ours began: what Weave's router told another process.
+struct Before {
+    /// When HAProxy took that, in Unix nanoseconds.
+    at: i64,
+    /// By short id.
+    ips: BTreeMap<String, IpAddr>,
+}
+
+impl Before {
+    fn of(haproxy: &Haproxy) -> Self {
+        let since = haproxy
+            .routed_at()
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let ips = haproxy.routed().into_iter();
+        Before {
+            at: since.map_or(i64::MIN, |since| {
+                i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+            }),
+            ips: ips
+                .map(|(_, id, ip)| (service::short(&id).to_owned(), ip))
+                .collect(),
+        }
+    }
+
+    /// The address of a container, of whose network `owner` is the owner: the same as long as both are in the
+    /// same life; one that started since may have another, and somebody else this one.
+    fn address_of(&self, container: &Container, owner: &Container) -> Option<Address> {
+        let same_life = |one: &Container| one.state.started.unix_nanos() <= self.at;
+        let ip = *self.ips.get(service::short(&container.id))?;
+        (same_life(container) && same_life(owner)).then(|| Address::Known {
+            ip,
+            others: Vec::new(),
+            source: Source::Before,
+        })
     }
 }
 

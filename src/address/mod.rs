@@ -69,6 +69,8 @@ pub enum Source {
     Host,
     /// The container whose network it shares, by name.
     Container(String),
+    /// What HAProxy has had of it since before this life of ours.
+    Before,
 }
 
 impl fmt::Display for Source {
@@ -79,6 +81,9 @@ impl fmt::Display for Source {
             Source::WeaveNetwork(name) => write!(f, "Weave network {name}"),
             Source::Host => f.write_str("the host's network"),
             Source::Container(name) => write!(f, "the network of container {name}"),
+            Source::Before => {
+                f.write_str("what HAProxy has; Weave's router has not told of it yet")
+            }
         }
     }
 }

@@ -125,7 +125,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         name: "sync",
         argument: "",
         summary: "one pass, then exit (for cron)",
-        details: "Looks at the containers once, asks the registry for the config and, if it differs from what HAProxy last took, has it checked, puts it in place and makes it live. Exits 1 when any of that fails; HAProxy then keeps the config that it runs.",
+        details: "Looks at the containers once, asks the registry for the config and, if it differs from what HAProxy last took, has it checked, puts it in place and makes it live. Exits 1 when any of that fails; HAProxy then keeps the config that it runs. A HAProxy that does not run takes the file when it starts, which is warned about.",
         example: "cosmonaut sync --config /etc/haproxy/haproxy.cfg",
         built: true,
     },
@@ -467,7 +467,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         variable: Some("COSMONAUT_RESYNC"),
         default: Some("60s"),
         shown_default: "60s",
-        help: "Look at everything again after this time without an event; 0 means never.",
+        help: "Look at everything again this often, whatever events say; 0 means never.",
         ..PLAIN
     },
     OptionSpec {

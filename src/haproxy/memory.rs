@@ -4,6 +4,7 @@
 //! only believed if it carries the fingerprint of its own text.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,11 @@ impl Memory {
         let taken = self.taken()?;
         let text = super::read_text(&self.last_good)?;
         super::carries(&text, &taken.fingerprint).then_some((text, taken.fingerprint))
+    }
+
+    /// When HAProxy took the last good config.
+    pub fn last_good_at(&self) -> Option<SystemTime> {
+        std::fs::metadata(&self.last_good).ok()?.modified().ok()
     }
 
     /// Remembers that HAProxy took `text`. A failure costs a reload later, so it is only said.

@@ -28,7 +28,7 @@ use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::atomic_file::{self, Installed, Staged};
 use crate::config::{self, Config};
@@ -215,6 +215,11 @@ impl Haproxy {
                 })
             })
             .collect()
+    }
+
+    /// When HAProxy took the config that [`Haproxy::routed`] is of.
+    pub fn routed_at(&self) -> Option<SystemTime> {
+        self.memory.last_good_at()
     }
 
     /// When there is something to do here without any news.

@@ -17,6 +17,8 @@ use crate::registry::{Candidate, Mode};
 use crate::service::{Finding, Selection, Verdict, short};
 use crate::survey::Survey;
 
+/// The remote registry's name.
+const COSMOS: &str = "cosmos";
 /// Most containers outside the keyword that are named in the line that counts them.
 const NAMED_MAX: usize = 8;
 
@@ -173,7 +175,7 @@ impl Explanation {
         not_monitored.sort();
         Explanation {
             keyword: asked.keyword.to_owned(),
-            registry: if asked.cosmos { "cosmos" } else { "built-in" }.to_owned(),
+            registry: if asked.cosmos { COSMOS } else { "built-in" }.to_owned(),
             services: selection
                 .services
                 .iter()
@@ -234,10 +236,15 @@ impl Explanation {
             account.put(&mut text);
         }
         for service in self.services.iter().filter(|s| s.servers.is_empty()) {
+            let answers = if self.registry == COSMOS {
+                "Cosmos leaves its rules out, so another rule may take its requests; else they get 503".to_owned()
+            } else {
+                format!("backend {} answers 503", service.backend)
+            };
             let _ = writeln!(
                 text,
-                "service {} has no server now: backend {} answers 503",
-                service.name, service.backend
+                "service {} has no server now: {answers}",
+                service.name
             );
         }
         for conflict in &self.conflicts {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::support::deadline::{SOON, stays, wait_for};
 use crate::support::fake_docker::Container;
 use crate::support::host_haproxy::HostHaproxy;
+use crate::support::metrics::Page;
 use crate::support::real_docker::left_out;
 use crate::support::sandbox::{Output, Running, Sandbox};
 use crate::support::wire::{Reply, answer};
@@ -174,13 +175,42 @@ impl Host {
 
     #[track_caller]
     fn watch(&self) -> Running {
+        self.watch_with(&[])
+    }
+
+    #[track_caller]
+    fn watch_with(&self, more: &[&str]) -> Running {
         let options = self.options();
         let mut args = vec!["watch", "--resync", "0"];
         args.extend(options.iter().map(String::as_str));
+        args.extend(more);
         let streams = self.sandbox.docker.streams();
         let watch = self.sandbox.spawn(self.sandbox.command(&args));
         self.sandbox.docker.wait_subscribed(streams + 1);
         watch
+    }
+
+    /// `sync` where a folder of the system is empty; `None` where that cannot be had.
+    #[track_caller]
+    fn sync_without(&self, folder: &str) -> Option<Output> {
+        let options = self.options();
+        let hide = "mount -t tmpfs none \"$0\" && exec \"$@\"";
+        let isolated = |args: &[&str]| {
+            let mut command = std::process::Command::new("unshare");
+            command.args(["-m", "sh", "-c", hide, folder]).args(args);
+            command.env("HOME", self.sandbox.root.join("home"));
+            command
+        };
+        if !isolated(&[env!("CARGO_BIN_EXE_cosmonaut"), "--version"])
+            .output()
+            .is_ok_and(|tried| tried.status.success())
+        {
+            println!("left out: a folder cannot be hidden here");
+            return None;
+        }
+        let mut args = vec![env!("CARGO_BIN_EXE_cosmonaut"), "sync"];
+        args.extend(options.iter().map(String::as_str));
+        Some(self.sandbox.finish(isolated(&args)))
     }
 
     /// Waits until HAProxy itself has exactly these addresses in its service.
@@ -255,6 +285,61 @@ fn changes_of_servers_need_no_reload() {
     host.sync();
     assert_eq!(host.haproxy.reloads(), before + 1);
     host.agrees();
+}
+
+/// What HAProxy has of a service that is held back is what was accepted of it, whatever way other changes take.
+#[test]
+fn a_service_that_is_held_back_gets_no_server_by_the_runtime_socket() {
+    let Some(host) = Host::new("held-runtime", true, true) else {
+        return;
+    };
+    let (docker, script) = (&host.sandbox.docker, &host.sandbox.script);
+    script.on("check", &refuse_in_silence("10.2.0.9"));
+    let path = script.path().display().to_string();
+    let mut watch = host.watch_with(&["--script", &path]);
+    let before = host.haproxy.reloads();
+    docker.run(serving("bad", "10.2.0.9", "web"));
+    watch.wait_log("refuses service web", SOON);
+    docker.run(serving("s", "10.2.0.30", "zoo"));
+    host.has(&["10.2.0.2:80", "10.2.0.30:80"]);
+    assert_eq!(host.haproxy.reloads(), before + 1, "a new service");
+    docker.run(serving("s2", "10.2.0.31", "zoo"));
+    host.has(&["10.2.0.2:80", "10.2.0.30:80", "10.2.0.31:80"]);
+    // One more of the service itself, with nothing wrong about it but its fellow.
+    let checks = script.of("check").len();
+    docker.run(serving("good", "10.2.0.10", "web"));
+    wait_for("the changed service to be tried", SOON, || {
+        (script.of("check").len() >= checks + 2).then_some(())
+    });
+    docker.run(serving("s3", "10.2.0.32", "zoo"));
+    let held = [
+        "10.2.0.2:80",
+        "10.2.0.30:80",
+        "10.2.0.31:80",
+        "10.2.0.32:80",
+    ];
+    host.has(&held);
+    // The last one that was accepted of it is kept: without it nobody could tell what HAProxy takes.
+    docker.stop("asteroid-a");
+    docker.run(serving("s4", "10.2.0.33", "zoo"));
+    let held = [&held[..], &["10.2.0.33:80"]].concat();
+    host.has(&held);
+    stays("what was accepted", Duration::from_millis(500), || {
+        host.haproxy.servers().len() == held.len()
+    });
+    host.agrees();
+    script.well("check");
+    host.has(&[
+        "10.2.0.10:80",
+        "10.2.0.30:80",
+        "10.2.0.31:80",
+        "10.2.0.32:80",
+        "10.2.0.33:80",
+        "10.2.0.9:80",
+    ]);
+    host.agrees();
+    assert_eq!(host.haproxy.reloads(), before + 1, "all else were servers");
+    watch.stop();
 }
 
 #[test]
@@ -374,6 +459,26 @@ fn the_master_socket_reloads_without_a_script() {
     host.sync();
     host.has(&["10.2.0.2:80", "10.2.0.3:80", "10.2.0.4:80"]);
     host.haproxy.kill();
+}
+
+/// Without a shell for the script, or without the program of the HAProxy that runs, nothing can be checked; that
+/// is said, and is no refusal.
+#[test]
+fn what_cannot_be_checked_is_not_refused() {
+    for (folder, words) in [("/usr/bin", "no /bin/sh"), ("/usr/sbin", "cannot check")] {
+        let Some(host) = Host::new("no-check", false, true) else {
+            return;
+        };
+        let before = host.haproxy.reloads();
+        host.sandbox.docker.add(serving("b", "10.2.0.3", "web"));
+        let Some(output) = host.sync_without(folder) else {
+            return;
+        };
+        let output = output.exits(0).says(&["installed unchecked", words]);
+        assert!(!output.stderr.contains("refuse"), "{output}");
+        host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+        assert_eq!(host.haproxy.reloads(), before + 1);
+    }
 }
 
 /// Six services' containers, known to a watch; the list forgets most of them without a word.
@@ -608,7 +713,14 @@ fn nobody_waits_for_one_that_is_not_ready() {
         .docker
         .add(serving("checked", "10.2.0.4", "web").with_health("healthy"));
     let begun = std::time::Instant::now();
-    let mut sync = sandbox.spawn(sandbox.usual_command("sync", &["--ready", "3s"]));
+    let metrics = sandbox.root.join("metrics.prom");
+    let options = [
+        "--ready",
+        "3s",
+        "--metrics-file",
+        &metrics.display().to_string(),
+    ];
+    let mut sync = sandbox.spawn(sandbox.usual_command("sync", &options));
     sandbox.wait_config("the one that is ready", SOON, |routes| {
         routes.all() == ["10.2.0.4:80"]
     });
@@ -618,6 +730,9 @@ fn nobody_waits_for_one_that_is_not_ready() {
     assert!(status.success());
     assert!(begun.elapsed() >= Duration::from_secs(3));
     assert_eq!(sandbox.routes().all().len(), 2);
+    let page = Page::parse(&std::fs::read_to_string(metrics).expect("the metrics"));
+    let applied = page.get("cosmonaut_passes_total{outcome=\"applied\"}");
+    assert_eq!(applied, Some(2.0), "each pass counts");
 }
 
 /// Killed at any moment between two steps: the file is whole and HAProxy starts with it, HAProxy goes on

@@ -161,6 +161,30 @@ fn explain_of_one_container_monitored_or_not_running_or_not() {
 }
 
 #[test]
+fn a_service_without_a_server_is_told_as_its_registry_routes_it() {
+    for (sandbox, told, there) in [
+        (
+            Sandbox::new("no-server"),
+            "backend be_web answers 503",
+            true,
+        ),
+        (
+            Sandbox::cosmos("no-server-cosmos"),
+            "Cosmos leaves its rules out",
+            false,
+        ),
+    ] {
+        sandbox
+            .docker
+            .add(web("asteroid-a", "10.7.0.2").with_health("unhealthy"));
+        let output = sandbox.run("explain", &[]).exits(0);
+        assert!(output.stdout.contains(told), "{output}");
+        sandbox.sync(&[]).exits(0);
+        assert_eq!(sandbox.routes().services.contains_key("web"), there);
+    }
+}
+
+#[test]
 fn a_value_from_a_container_cannot_steer_the_terminal() {
     let sandbox = Sandbox::new("explain-escape");
     sandbox

@@ -1,7 +1,7 @@
 //! Containers on a Weave network: the real binary, a fake Docker and a fake router.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::deadline::SOON;
 use crate::support::fake_docker::Container;
@@ -205,6 +205,55 @@ fn a_router_in_trouble_holds_up_nobody_else_and_is_named_once() {
         assert!(warnings <= 1, "{mood:?} is said once:\n{log}");
         watch.stop();
     }
+}
+
+/// A sync from cron, or a watch that is started again, while the router is away.
+#[test]
+fn what_haproxy_has_stays_until_the_router_answers() {
+    let sandbox = Sandbox::new("weave-away");
+    let weave = FakeWeave::start();
+    let address = weave.address();
+    let options = ["--weave", "auto", "--weave-addr", &address];
+    for (name, ip) in [("asteroid-a", "10.32.0.1"), ("asteroid-b", "10.32.0.2")] {
+        let container = proxied(name, "172.17.0.2", "web");
+        weave.register(name, &container.id, ip, Duration::ZERO);
+        sandbox.docker.add(container);
+    }
+    sandbox.sync(&options).exits(0);
+    let both = ["10.32.0.1:80", "10.32.0.2:80"];
+    assert_eq!(sandbox.routes().all(), both);
+    weave.mood(Mood::Closes);
+    sandbox.sync(&options).exits(0);
+    assert_eq!(sandbox.routes().all(), both);
+    let explained = sandbox.run("explain", &options).exits(0);
+    assert!(
+        explained.stdout.contains("has not told of it yet"),
+        "{explained}"
+    );
+    // One that started again since may be elsewhere.
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a date");
+    sandbox
+        .docker
+        .with("asteroid-b", |one| one.started = now.as_secs() + 1);
+    sandbox.sync(&options).exits(0);
+    assert_eq!(sandbox.routes().all(), ["10.32.0.1:80"]);
+    let plain = Container::serving("asteroid-p", "172.17.0.3", "plain", "plain.example");
+    sandbox.docker.add(plain);
+    let watch = watch(&sandbox, &weave);
+    sandbox.wait_config("the plain one beside it", SOON, |routes| {
+        routes.all() == ["10.32.0.1:80", "172.17.0.3:80"]
+    });
+    // The router's word counts as soon as it is there.
+    let id = sandbox.docker.id("asteroid-a");
+    weave.forget(&id);
+    weave.register("asteroid-a", &id, "10.32.0.8", Duration::ZERO);
+    weave.mood(Mood::Well);
+    sandbox.wait_config("what the router says", Duration::from_secs(20), |routes| {
+        routes.all() == ["10.32.0.2:80", "10.32.0.8:80", "172.17.0.3:80"]
+    });
+    watch.stop();
 }
 
 #[test]
