@@ -152,6 +152,24 @@ pub fn split_fingerprint(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// How many backends a config has, and how many servers are in them; by the first words of its lines alone, which
+/// costs a fraction of parsing it.
+pub fn size(text: &str) -> (usize, usize) {
+    let (mut backends, mut servers, mut inside) = (0, 0, false);
+    for line in text.lines() {
+        match line.split_ascii_whitespace().next() {
+            Some("server") if inside => servers += 1,
+            Some("backend") => {
+                backends += 1;
+                inside = true;
+            }
+            Some(word) if SECTION_WORDS.binary_search(&word).is_ok() => inside = false,
+            _ => {}
+        }
+    }
+    (backends, servers)
+}
+
 /// A parsed view of one config. Never fails: what HAProxy would refuse is for `haproxy -c` to say.
 #[derive(Debug, Clone)]
 pub struct Config<'a> {
@@ -957,6 +975,19 @@ backend be_shop2
         }
         let none = Config::parse("global\n");
         assert_eq!(Config::parse(OURS).with_service_of("shop", &none), None);
+    }
+
+    #[test]
+    fn backends_and_servers_are_counted_as_parsed_ones_are() {
+        for text in [
+            "",
+            "backend a\n server x 1.1.1.1:1\n\tserver y 1.1.1.2:1\n# server z\nbackend b\nlisten l\n server no 1.1.1.1:1\n",
+            include_str!("../tests/data/registry/base.cfg"),
+        ] {
+            let config = Config::parse(text);
+            let servers = config.backends().map(|one| one.servers().count()).sum();
+            assert_eq!(size(text), (config.backends().count(), servers), "{text}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Mode;
 use crate::config::{ACL_PREFIX, BACKEND_PREFIX, Config, RULES_MARK, Section};
@@ -440,7 +440,7 @@ fn push_rules(text: &mut String, services: &[&Service<'_>]) {
                 for patterns in rule.patterns.chunks(PATTERNS_PER_LINE_MAX) {
                     push(text, format_args!("    acl {acl} hdr(host),field(1,:) -i"));
                     for pattern in patterns {
-                        push(text, format_args!(" '{pattern}'"));
+                        push_all(text, &[" '", pattern, "'"]);
                     }
                     text.push('\n');
                 }
@@ -512,10 +512,7 @@ fn rules_of<'s>(service: &'s Service<'s>) -> Vec<Rule<'s>> {
 }
 
 fn push_backend(text: &mut String, service: &Service<'_>, http_defaults: bool) {
-    push(
-        text,
-        format_args!("\nbackend {BACKEND_PREFIX}{}\n", service.name),
-    );
+    push_all(text, &["\nbackend ", BACKEND_PREFIX, service.name, "\n"]);
     if !http_defaults {
         text.push_str("    mode http\n");
     }
@@ -523,14 +520,14 @@ fn push_backend(text: &mut String, service: &Service<'_>, http_defaults: bool) {
     if let Some(cookie) = service.cookie {
         push_sticky(text, cookie);
     }
-    for server in &service.servers {
-        let (id, port) = (&server.id, service.port);
-        match server.ip {
-            IpAddr::V4(ip) => push(text, format_args!("    server {id} {ip}:{port} check")),
-            IpAddr::V6(ip) => push(text, format_args!("    server {id} [{ip}]:{port} check")),
-        }
+    for Server { id, ip } in &service.servers {
+        push_all(text, &["    server ", id, " "]);
+        push(
+            text,
+            format_args!("{} check", SocketAddr::new(*ip, service.port)),
+        );
         if service.cookie.is_some() {
-            push(text, format_args!(" cookie {id}"));
+            push_all(text, &[" cookie ", id]);
         }
         text.push('\n');
     }
@@ -562,6 +559,13 @@ fn push_sticky(text: &mut String, cookie: &str) {
 "
         ),
     );
+}
+
+/// What [`push`] does for words alone, in a fraction of its time.
+fn push_all(text: &mut String, words: &[&str]) {
+    for word in words {
+        text.push_str(word);
+    }
 }
 
 /// Writing to a String cannot fail.
