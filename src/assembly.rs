@@ -37,6 +37,7 @@ pub(crate) fn impatient() -> Patience {
         // What must end cannot wait: the tries within one question were the wait.
         take_over: Duration::ZERO,
         addresses: poller::DEADLINE,
+        stopping: Box::new(|| false),
     }
 }
 
@@ -55,14 +56,18 @@ pub(crate) struct Patience {
     pub(crate) take_over: Duration,
     /// How long a pass waits for addresses that Weave's router does not know yet.
     pub(crate) addresses: Duration,
+    /// Whether somebody asked us to end.
+    pub(crate) stopping: Box<dyn Fn() -> bool + Send>,
 }
 
 /// Builds what a pass joins from what the user asked for.
-pub(crate) fn parts(options: &Options, patience: Patience) -> Result<sync::Parts> {
+pub(crate) fn parts(options: &Options, mut patience: Patience) -> Result<sync::Parts> {
     let state_dir = lock::make_state_dir(&options.state_dir)?;
     let addresses = patience.addresses;
+    let stopping = std::mem::replace(&mut patience.stopping, Box::new(|| false));
     let registry = registry(options, Store::new(&state_dir), patience)?;
-    joined(options, state_dir.clone(), &state_dir, registry, addresses)
+    let parts = joined(options, state_dir.clone(), &state_dir, registry, addresses)?;
+    Ok(sync::Parts { stopping, ..parts })
 }
 
 /// The same for commands that only look: nothing is made, locked or written in the state folder.
@@ -96,6 +101,7 @@ pub(crate) fn joined(
         table: options.cosmos_table.clone(),
         haproxy: haproxy(options, &state_dir)?,
         state_dir,
+        stopping: Box::new(|| false),
     })
 }
 

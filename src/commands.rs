@@ -256,11 +256,12 @@ fn watch_on(options: &Options) -> Result<()> {
     let _lock = lock::take(&state_dir, lock::WATCH, WATCH_LOCK_PATIENCE)
         .map_err(|error| error.hint("only one watch may run with one --state-dir"))?;
     let inbox = Inbox::default();
-    let waiting = inbox.clone();
+    let (waiting, stopping) = (inbox.clone(), inbox.clone());
     let patience = Patience {
         pause: Box::new(move |time| waiting.pause(time)),
         take_over: COSMOS_OUTAGE,
         addresses: Duration::ZERO,
+        stopping: Box::new(move || stopping.stopping()),
     };
     let parts = parts(options, patience)?;
     let events = docker(options)?;

@@ -33,6 +33,19 @@ pub struct Lock {
 /// When the folder cannot be written, or somebody else still holds the lock: his pid is in the error,
 /// whose kind is then `Denied`.
 pub fn take(state_dir: &Path, name: &str, patience: Duration) -> Result<Lock> {
+    take_unless(state_dir, name, patience, &|| false)
+}
+
+/// The same; the wait ends when `stopping` says so.
+///
+/// # Errors
+/// As [`take`].
+pub fn take_unless(
+    state_dir: &Path,
+    name: &str,
+    patience: Duration,
+    stopping: &dyn Fn() -> bool,
+) -> Result<Lock> {
     let path = state_dir.join(name);
     let tried = || format!("cannot lock {}", path.display());
     let mut file = File::options()
@@ -51,7 +64,7 @@ pub fn take(state_dir: &Path, name: &str, patience: Duration) -> Result<Lock> {
             Ok(()) => break,
             Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Interrupted => continue,
             Err(TryLockError::Error(e)) => return Err(Error::new(tried(), e)),
-            Err(TryLockError::WouldBlock) if Instant::now() >= until => {
+            Err(TryLockError::WouldBlock) if Instant::now() >= until || stopping() => {
                 let who = holder_in(&mut file)
                     .map_or("another cosmonaut".to_owned(), |pid| format!("pid {pid}"));
                 return Err(Error::new(tried(), format!("{who} holds it")).kind(Kind::Denied));

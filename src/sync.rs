@@ -96,6 +96,8 @@ pub struct Parts {
     pub haproxy: Haproxy,
     /// Folder with the pass lock.
     pub state_dir: PathBuf,
+    /// Whether somebody asked us to end: what would only wait is not waited for then.
+    pub stopping: Box<dyn Fn() -> bool + Send>,
 }
 
 /// Passes, and what is known between them.
@@ -110,6 +112,7 @@ pub struct Syncer {
     table: String,
     haproxy: Haproxy,
     state_dir: PathBuf,
+    stopping: Box<dyn Fn() -> bool + Send>,
     /// The look that is still owed; nothing is applied before it succeeded.
     owed: Look,
     list_again: Option<Instant>,
@@ -142,6 +145,7 @@ impl Syncer {
             haproxy: parts.haproxy,
             history: History::new(&parts.state_dir),
             state_dir: parts.state_dir,
+            stopping: parts.stopping,
             owed: Look::Afresh,
             list_again: None,
             selection: Selection::default(),
@@ -380,7 +384,9 @@ impl Syncer {
     }
 
     fn lock(&self) -> Result<lock::Lock> {
-        lock::take(&self.state_dir, lock::PASS, PASS_LOCK_PATIENCE).map_err(|error| {
+        let (dir, stopping) = (&self.state_dir, &*self.stopping);
+        let lock = lock::take_unless(dir, lock::PASS, PASS_LOCK_PATIENCE, stopping);
+        lock.map_err(|error| {
             if error.is(Kind::Denied) {
                 error.hint("it is in the middle of a pass that does not end; see what it waits for")
             } else {

@@ -92,7 +92,7 @@ pub fn run(
                     stream = Some(connected.hangup);
                 }
                 let look_due = syncer.look_owed() || news.look || due == Due::Resync;
-                let ended = pass(&mut syncer, &news, due, &mut refrain);
+                let ended = pass(&mut syncer, &news, due, &mut refrain, &inbox);
                 notify.status(&status(&syncer, ended));
                 if news.asked {
                     // The answer to SIGHUP, also when the pass failed: the manager must not wait for ever.
@@ -160,7 +160,7 @@ fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Option<Instant> {
 }
 
 /// Runs one pass and tells what came of it.
-fn pass(syncer: &mut Syncer, news: &News, due: Due, refrain: &mut Refrain) -> Ended {
+fn pass(syncer: &mut Syncer, news: &News, due: Due, refrain: &mut Refrain, inbox: &Inbox) -> Ended {
     let look = match due {
         Due::Resync => Look::List,
         _ if news.look => Look::Afresh,
@@ -178,6 +178,10 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due, refrain: &mut Refrain) -> En
         // A Docker that is away is the follower's to tell, once.
         Err(error) if error.is(Kind::Unreachable) && syncer.look_owed() => {
             log::debug!("{error}; what was known stands");
+            return Ended::Failed;
+        }
+        Err(error) if inbox.stopping() => {
+            log::debug!("{error}; not waited for any longer");
             return Ended::Failed;
         }
         Ok(record::Ended::NotRunning) | Err(_) => {

@@ -716,6 +716,24 @@ fn the_first_signal_waits_for_the_script_and_the_second_does_not() {
 }
 
 #[test]
+fn sigterm_ends_it_while_it_waits_for_another_pass() {
+    let sandbox = two("lock-stop");
+    sandbox.script.on("reload", "sleep 6");
+    let mut sync = sandbox.spawn(sandbox.usual_command("sync", &[]));
+    sandbox.script.wait_reloads(1, SOON);
+    let mut watch = sandbox.watch(&[]);
+    sandbox.docker.wait_subscribed(1);
+    stays("it waits", Duration::from_millis(300), || {
+        sandbox.script.of("reload").len() == 1
+    });
+    watch.signal("TERM");
+    assert_eq!(watch.wait_exit(AT_ONCE), 0);
+    let said = watch.stderr();
+    assert!(!said.contains("error"), "{said}");
+    assert!(sync.ended(2 * SOON).is_some_and(|status| status.success()));
+}
+
+#[test]
 fn sigterm_during_a_pass_lets_the_script_finish() {
     let sandbox = two("finishes");
     let mut watch = sandbox.settled_watch(&[]);
