@@ -310,8 +310,8 @@ fn no_description_brings_a_line_of_its_own() {
         nothing.running.clear();
         nothing.candidates.clear();
         let empty = registry().config(&nothing).expect("a config");
-        let services = selection
-            .services
+        let services = payload
+            .candidates
             .iter()
             .map(|one| {
                 let servers = one
