@@ -43,7 +43,8 @@ pub enum Durability {
 pub enum Installed {
     /// By a rename: in one step.
     Renamed,
-    /// Written into the existing file, because its name is a mount point and cannot be replaced.
+    /// Written into the existing file, because its name is a mount point and cannot be replaced, or because
+    /// somebody has that very file mounted.
     InPlace,
 }
 
@@ -140,6 +141,18 @@ impl Staged {
                 .map_err(|cause| failure(tried, folder, &cause))?;
         }
         Ok(Installed::Renamed)
+    }
+
+    /// Writes the staged bytes into the file that is there, which stays the same one for whoever has it mounted
+    /// by itself. Where there is none, as [`Staged::install`].
+    ///
+    /// # Errors
+    /// The target may then be left short; the error says so.
+    pub fn install_in_place(self) -> Result<Installed> {
+        if !self.target.exists() {
+            return self.install();
+        }
+        self.write_in_place().map(|()| Installed::InPlace)
     }
 
     fn write_in_place(&self) -> Result<()> {

@@ -109,6 +109,8 @@ pub struct Inventory {
     /// HAProxy's container as it was last seen, while it does not run. It comes back to the same networks, and
     /// until then its absence must not change how the others are reached.
     haproxy_away: Option<Box<Container>>,
+    /// What HAProxy's container has mounted of the host, by source, when it was last inspected.
+    haproxy_mounts: Vec<String>,
 }
 
 impl Inventory {
@@ -120,6 +122,7 @@ impl Inventory {
             died: BTreeMap::new(),
             owed: BTreeMap::new(),
             haproxy_away: None,
+            haproxy_mounts: Vec::new(),
         }
     }
 
@@ -167,7 +170,7 @@ impl Inventory {
             container,
             env,
             labels,
-            ..
+            mounts,
         }) = found
         else {
             self.known.remove(id);
@@ -176,6 +179,9 @@ impl Inventory {
             }
             return;
         };
+        if container.name == self.interest.haproxy {
+            self.haproxy_mounts = mounts.into_iter().map(|(source, _)| source).collect();
+        }
         let state = &container.state;
         let exists = state.running || state.paused || state.restarting;
         if !exists || state.dead {
@@ -378,13 +384,19 @@ impl Inventory {
         here.or(self.haproxy_away.as_deref())
     }
 
+    /// What HAProxy's container has mounted of the host, by source, as far as is known.
+    pub fn haproxy_mounts(&self) -> &[String] {
+        &self.haproxy_mounts
+    }
+
     /// The name of HAProxy's container, when it does not run as far as is known and its networks could make a
     /// difference: it may be there all the same, which no list says.
     pub fn haproxy_wanted(&self) -> Option<&str> {
         let undecided = |known: &Known| {
             known.container.networks.len() > 1 || known.container.network_mode == NetworkMode::Host
         };
-        let wanted = self.haproxy_here().is_none() && self.monitored().any(undecided);
+        let mut known = self.known.values().map(Box::as_ref);
+        let wanted = self.haproxy_here().is_none() && known.any(undecided);
         wanted.then_some(self.interest.haproxy.as_str())
     }
 

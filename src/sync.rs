@@ -24,7 +24,7 @@ use crate::inventory::{Interest, Inventory, LENDERS_DEEP_MAX};
 use crate::lock;
 use crate::overlay::Overlay;
 use crate::ready::{Facts, Ready};
-use crate::registry::{Payload, Registry, Running, Standing};
+use crate::registry::{self, Payload, Registry, Running, Standing, answer};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::service::{self, Finding, Monitored, Selection, Told};
@@ -350,6 +350,7 @@ impl Syncer {
     /// Hands a config to HAProxy.
     fn apply(&mut self, text: &str, request: &str, record: &mut Record) -> Result<Ended> {
         record.stage = Stage::Apply;
+        self.haproxy.has_mounted(self.inventory.haproxy_mounts());
         match self.haproxy.apply(text, request)? {
             haproxy::Outcome::Unchanged => Ok(Ended::Unchanged),
             haproxy::Outcome::Applied { how, changes } => {
@@ -462,8 +463,12 @@ impl Syncer {
     fn payload(&mut self) -> Payload {
         self.flapping.let_in(Instant::now());
         self.selection = self.select(Told::Trouble, &|id| self.ready.held(id));
+        let unseen = self.unseen();
+        if self.registry.is_remote() && !unseen.is_empty() {
+            self.bring_back(&unseen);
+        }
         let mut others = self.elsewhere();
-        others.extend(self.unseen());
+        others.extend(unseen);
         self.selection.payload(&self.table, others)
     }
 
@@ -807,6 +812,39 @@ impl Syncer {
 }
 
 impl Syncer {
+    /// Services of which nothing but these containers is there, which nobody could look at: the built-in registry
+    /// remembers them, another one has to be asked for them as HAProxy has them.
+    fn bring_back(&mut self, unseen: &[Running]) {
+        let known: BTreeSet<&str> = self
+            .selection
+            .services
+            .iter()
+            .map(|service| service.service_name.as_str())
+            .collect();
+        let lost: BTreeSet<&str> = unseen
+            .iter()
+            .map(|one| one.service_name.as_str())
+            .filter(|service| !known.contains(service))
+            .collect();
+        if lost.is_empty() {
+            return;
+        }
+        let Some(text) = self.haproxy.last_good() else {
+            return;
+        };
+        let config = config::Config::parse(&text);
+        for service in lost {
+            if let Some(mut candidate) = answer::candidate_of(&config, service) {
+                let is_unseen = |id: &str| unseen.iter().any(|one| one.id == id);
+                candidate.containers.retain(|one| is_unseen(&one.id));
+                if self.registry.can_route(&candidate).is_ok() {
+                    self.selection.services.push(candidate);
+                }
+            }
+        }
+        self.selection.services.sort_by(registry::in_order);
+    }
+
     /// What HAProxy has of containers that this life of ours could not inspect yet: an inspect that fails
     /// takes nobody away, in the first pass no more than later.
     fn unseen(&self) -> Vec<Running> {

@@ -17,10 +17,11 @@ use crate::error::{Error, Kind, Result};
 const COMMAND_LIMIT: Duration = Duration::from_secs(2);
 /// Time limit for `reload`, which is answered when the new worker is up: 0.5 s with 5,000 services.
 const RELOAD_LIMIT: Duration = Duration::from_secs(15);
-/// How long a master that loads its file may refuse connections before it counts as not running.
+/// How long a master that was not told anything yet may refuse connections before it counts as not running.
 const DOWN_AFTER: Duration = Duration::from_secs(2);
 /// How long a reload may take to show in `show proc`: a master that cannot bind tries for seconds, and
-/// answers nobody meanwhile.
+/// answers nobody meanwhile; on a machine that is short of processors it refuses for seconds while it loads.
+/// One that refuses to the end of this has ended.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 /// How long another reload that runs is waited for.
 const BUSY_MAX: Duration = Duration::from_secs(10);
@@ -83,7 +84,8 @@ fn watch(address: &SocketAddr, before: &Processes) -> Result<Reloaded> {
     while Instant::now() < until {
         std::thread::sleep(pause);
         pause = (pause * 2).min(PAUSES.1);
-        let now = match processes(address, DOWN_AFTER) {
+        let left = until.saturating_duration_since(Instant::now());
+        let now = match processes(address, left) {
             Ok(now) => now,
             Err(error) if error.is(Kind::Unreachable) => {
                 return Ok(Reloaded::Failed(format!(
@@ -225,6 +227,48 @@ mod tests {
         ] {
             assert_eq!(read(reply), expected, "{reply}");
         }
+    }
+
+    /// Seen on a busy machine: HAProxy was taken for dead while it loaded, and the old config put back.
+    #[test]
+    fn a_master_that_refuses_for_seconds_while_it_loads_has_not_ended() {
+        use std::io::{Read, Write};
+        use std::os::unix::net::UnixListener;
+
+        let path = std::env::temp_dir().join(format!("csm-master-{}.sock", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listen = |path: &std::path::Path| UnixListener::bind(path).expect("a socket");
+        let show = |listener: &UnixListener, reply: &str| {
+            let (mut stream, _) = listener.accept().expect("a question");
+            let mut question = String::new();
+            stream.read_to_string(&mut question).expect("a line");
+            stream.write_all(reply.as_bytes()).expect("an answer");
+            question
+        };
+        let listener = listen(&path);
+        let at = path.clone();
+        let master = std::thread::spawn(move || {
+            let before = show(
+                &listener,
+                "1 master 0 0d 2.6\n# workers\n2 worker 0 0d 2.6\n",
+            );
+            let reload = show(&listener, "");
+            // Nobody listens, and the file of the socket is still there.
+            drop(listener);
+            std::thread::sleep(DOWN_AFTER + Duration::from_secs(1));
+            let _ = std::fs::remove_file(&at);
+            let listener = listen(&at);
+            let after = show(
+                &listener,
+                "1 master 1 0d 2.6\n# workers\n3 worker 0 0d 2.6\n",
+            );
+            [before, reload, after]
+        });
+        let reloaded = reload(&SocketAddr::Path(path.clone())).expect("it answers");
+        assert_eq!(reloaded, Reloaded::Live);
+        let asked = master.join().expect("the master");
+        assert_eq!(asked, ["show proc\n", "reload\n", "show proc\n"]);
+        let _ = std::fs::remove_file(path);
     }
 
     #[test]

@@ -129,6 +129,8 @@ pub struct Haproxy {
     doubt: Option<String>,
     unchecked_said: bool,
     in_place_said: bool,
+    /// HAProxy's container has the very file of the config mounted: another file in its place would never be seen.
+    alone: bool,
 }
 
 /// A text that passed the check, or could not be checked.
@@ -153,6 +155,7 @@ impl Haproxy {
             doubt: None,
             unchecked_said: false,
             in_place_said: false,
+            alone: false,
         }
     }
 
@@ -170,6 +173,13 @@ impl Haproxy {
                                 .is_some_and(|runtime| runtime.keeps_out(&text))
                     })
             })
+    }
+
+    /// Learns what HAProxy's container has mounted from this host.
+    pub fn has_mounted(&mut self, sources: &[String]) {
+        let path = self.target();
+        let mut sources = sources.iter();
+        self.alone = sources.any(|source| target(Path::new(source)) == path);
     }
 
     /// The services that HAProxy refuses: they have their last good block or none.
@@ -215,6 +225,11 @@ impl Haproxy {
                 })
             })
             .collect()
+    }
+
+    /// The config that HAProxy took last, if it is known.
+    pub fn last_good(&self) -> Option<String> {
+        self.memory.last_good().map(|(text, _)| text)
     }
 
     /// When HAProxy took the config that [`Haproxy::routed`] is of.
@@ -349,7 +364,7 @@ impl Haproxy {
                 return Ok(self.unchanged(&installed, taken, request));
             }
             if before.as_deref() != Some(installed.as_str()) {
-                let how = passed.staged.install()?;
+                let how = self.install(passed.staged)?;
                 self.say_in_place(how, &path);
                 waiting = false;
             }
@@ -573,7 +588,8 @@ impl Haproxy {
                 };
                 // Before the file looks as if nothing had happened: HAProxy may run the new one until it reloads.
                 remember(&self.memory, "");
-                let put_back = atomic_file::replace(path, text.as_bytes())
+                let put_back = atomic_file::stage(path, text.as_bytes())
+                    .and_then(|staged| self.install(staged))
                     .and_then(|_| live::reload(&self.settings, path, &fingerprint));
                 match put_back {
                     Ok(Live::Yes { by, .. }) => {
@@ -612,12 +628,24 @@ impl Haproxy {
         }
     }
 
+    fn install(&self, staged: Staged) -> Result<Installed> {
+        if self.alone {
+            staged.install_in_place()
+        } else {
+            staged.install()
+        }
+    }
+
     fn say_in_place(&mut self, how: Installed, path: &Path) {
         if how == Installed::InPlace && !std::mem::replace(&mut self.in_place_said, true) {
             let folder = path.parent().unwrap_or(path);
+            let why = if self.alone {
+                "is mounted as a single file into HAProxy's container, which would not see another one in its place"
+            } else {
+                "is a mount of its own and cannot be replaced in one step"
+            };
             log::warn!(
-                "{} is a mount of its own and cannot be replaced in one step; it is written in place, and whoever reads it \
-                 meanwhile sees a part: mount its folder {} instead",
+                "{} {why}; it is written in place, and whoever reads it meanwhile sees a part: mount its folder {} instead",
                 path.display(),
                 folder.display()
             );

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use super::{Candidate, Mode, Payload};
+use super::{Candidate, Instance, Mode, Payload};
 use crate::config::{BACKEND_PREFIX, Config, Line, Section};
 
 /// Longest piece of somebody else's words that we repeat, in bytes.
@@ -416,6 +416,50 @@ pub fn missing(payload: &Payload, config: &Config<'_>, trust: bool) -> Vec<Strin
     missing
 }
 
+/// A service as a config routes it, by either registry: what to ask for where nobody else knows it any more. `None`
+/// when the config does not hold it, or not in one of our forms.
+pub fn candidate_of(config: &Config<'_>, service: &str) -> Option<Candidate> {
+    let routes = Routes::of(config);
+    let mut mode = None;
+    let mut words: Vec<&str> = Vec::new();
+    let rules = routes.rules.iter().filter(|(name, _)| *name == service);
+    for pattern in rules.flat_map(|(_, patterns)| patterns) {
+        let (own, word) = match pattern {
+            Pattern::Host(host) => (Mode::Host, host),
+            Pattern::Path(path) => (Mode::Path, path),
+            Pattern::Other(_) => return None,
+        };
+        if *mode.get_or_insert(own) != own {
+            return None;
+        }
+        if !words.contains(&word.as_str()) {
+            words.push(word);
+        }
+    }
+    let [backend] = routes.backends.get(service)?.as_slice() else {
+        return None;
+    };
+    let mut port = None;
+    let mut containers = Vec::new();
+    for server in backend.servers() {
+        let (host, its_port) = server.address.rsplit_once(':')?;
+        port = Some(its_port.parse().ok()?);
+        containers.push(Instance {
+            id: server.name.to_owned(),
+            ip: host.trim_matches(['[', ']']).to_owned(),
+        });
+    }
+    let cookie = backend.lines().find(|line| line.keyword() == "cookie");
+    Some(Candidate {
+        service_name: service.to_owned(),
+        port: port?,
+        config_mode: mode?,
+        predicate: words.join(" "),
+        cookie: cookie.map(|line| line.word(1).to_owned()),
+        containers,
+    })
+}
+
 fn running_by_service(payload: &Payload) -> HashMap<&str, HashMap<&str, &str>> {
     let mut running: HashMap<&str, HashMap<&str, &str>> = HashMap::new();
     for entry in &payload.running {
@@ -717,6 +761,24 @@ backend api
             "    acl old hdr(host) -i old.example.com\n    use_backend old if old\n    acl web hdr",
         ) + "backend old\n    server eeeeeeeeeeee 10.0.0.9:80 check\n";
         assert_eq!(faults(&stored), [""; 0]);
+    }
+
+    #[test]
+    fn a_config_of_either_form_tells_what_was_asked_for() {
+        let (nothing, asked) = (embedded::State::default(), payload());
+        let merged = embedded::merge(&nothing, &asked);
+        let base = Base::built_in(None).expect("the built-in base");
+        let built_in = template::render(&base, &merged.services).text;
+        for text in [RIGHT, &built_in] {
+            let config = Config::parse(text);
+            for candidate in payload().candidates {
+                let name = candidate.service_name.clone();
+                assert_eq!(candidate_of(&config, &name), Some(candidate), "{text}");
+            }
+            assert_eq!(candidate_of(&config, "nobody"), None);
+        }
+        let foreign = RIGHT.replace("hdr(host) -i web", "src 10.0.0.0/8 web");
+        assert_eq!(candidate_of(&Config::parse(&foreign), "web"), None);
     }
 
     #[test]

@@ -33,7 +33,11 @@ const COOKIE_BYTES_MAX: usize = 64;
 /// limit allows ends HAProxy at its start although `haproxy -c` says nothing; 2,000 fits into the
 /// smallest usual hard limit (4,096). Old workers are bounded by time (`hard-stop-after`) and by
 /// number (`mworker-max-reloads`). A request is tried again only where it may be sent twice;
-/// connections that failed before a byte went out are always tried again.
+/// connections that failed before a byte went out are always tried again. Each time on the next server, and more
+/// often than the usual 3 times: of a service that is scaled down most servers may refuse until the reload is through.
+/// When all tries are used up, a request that is not the first of its connection gets no answer at all, only the end of
+/// the connection (HAProxy leaves it to the client to ask again), and any other one 502 or 503. Servers that are gone
+/// for longer are taken out by their checks, so a service without any still answers 503 within seconds.
 const BUILT_IN: &str = "\
 # Written by cosmonaut; changes made here are overwritten. Own settings: --base PATH.
 global
@@ -49,7 +53,7 @@ defaults
     option dontlognull
     option forwardfor
     option redispatch 1
-    retries 3
+    retries 10
     retry-on conn-failure empty-response
     timeout connect 1s
     timeout client 30s

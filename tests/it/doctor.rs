@@ -521,6 +521,17 @@ fn a_real_container_of_haproxy_is_looked_into() {
     );
     let image = crate::support::real_docker::HAPROXY;
     docker.start("haproxy", &["--network", &network, "-v", &volume, image]);
+    let output = run("doctor").exits(0);
+    line(
+        &output,
+        "warn",
+        "haproxy-file",
+        &["single file", "in place", "mount its folder"],
+    );
+    // Somebody has put another file in its place: the container has the old one.
+    let other = sandbox.state().join("other");
+    fs::copy(sandbox.config_path(), &other).expect("a copy");
+    fs::rename(&other, sandbox.config_path()).expect("in its place");
     let output = run("doctor").exits(1);
     line(
         &output,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::deadline::{SOON, stays, wait_for};
 use crate::support::fake_docker::Container;
-use crate::support::host_haproxy::HostHaproxy;
+use crate::support::host_haproxy::{HostHaproxy, program};
 use crate::support::metrics::Page;
 use crate::support::real_docker::left_out;
 use crate::support::sandbox::{Output, Running, Sandbox};
@@ -769,7 +769,7 @@ fn killed_between_any_two_steps() {
                     .last()
                     .is_some_and(|line| line.contains("cosmonaut:"))
             );
-            let check = std::process::Command::new("haproxy")
+            let check = std::process::Command::new(program())
                 .args(["-c", "-q", "-f"])
                 .arg(host.sandbox.config_path())
                 .status();

@@ -17,6 +17,7 @@ use cosmonaut::registry::store::Store;
 use cosmonaut::registry::template::Base;
 use cosmonaut::service::{self, Monitored, Told};
 
+use crate::support::host_haproxy::program;
 use crate::support::real_docker::left_out;
 
 /// Configs that are made, and every how many of them HAProxy sees.
@@ -259,7 +260,7 @@ fn holds_only_what_was_asked_for(
 }
 
 fn haproxy_accepts(text: &str) {
-    let mut haproxy = Command::new("haproxy")
+    let mut haproxy = Command::new(program())
         .args(["-dW", "-c", "-f", "/dev/stdin"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

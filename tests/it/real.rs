@@ -2,10 +2,13 @@
 //! reload script: what requests get is what counts.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use crate::support::deadline::wait_for;
+use crate::support::deadline::{stays, wait_for};
 use crate::support::real_docker::{BUSYBOX, Docker, HAPROXY, left_out};
 use crate::support::sandbox::{Running, Sandbox};
 
@@ -30,6 +33,13 @@ impl Site {
     #[track_caller]
     fn on(name: &str, docker: Docker, haproxy_options: &[&str]) -> Site {
         let sandbox = Sandbox::new(name);
+        let volume = format!("{}:/usr/local/etc/haproxy:ro", sandbox.state().display());
+        Site::mounted(sandbox, docker, &volume, haproxy_options)
+    }
+
+    /// HAProxy's container has this volume with its config.
+    #[track_caller]
+    fn mounted(sandbox: Sandbox, docker: Docker, volume: &str, haproxy_options: &[&str]) -> Site {
         // HAProxy runs as another user in its container and must be able to read its folder.
         std::fs::set_permissions(sandbox.state(), std::fs::Permissions::from_mode(0o755))
             .expect("chmod");
@@ -44,7 +54,7 @@ impl Site {
         site.sync(0);
         site.haproxy = site
             .docker
-            .haproxy(&site.network, &site.sandbox.state(), haproxy_options);
+            .haproxy_with(&site.network, volume, haproxy_options);
         site.wait("an answer of HAProxy", |site| {
             (site.ask("nobody.example")? == (503, String::new())).then_some(())
         });
@@ -264,4 +274,102 @@ fn a_daemon_that_goes_and_comes_is_followed() {
     site.docker.run(&["kill", &site.docker.name("a")]);
     site.reaches("web", &["b"]);
     watch.stop();
+}
+
+/// The config is mounted into HAProxy's container as one file, which must stay the same one: it is written in
+/// place, and that is said.
+#[test]
+fn a_config_that_is_mounted_alone_is_written_in_place() {
+    if left_out("docker") || left_out("haproxy") {
+        return;
+    }
+    let sandbox = Sandbox::new("real-alone");
+    let config = sandbox.config_path();
+    let volume = format!("{}:/usr/local/etc/haproxy/haproxy.cfg:ro", config.display());
+    let site = Site::mounted(sandbox, Docker::shared(), &volume, &[]);
+    let inode = || std::fs::metadata(&config).expect("the config").ino();
+    let before = inode();
+    let mut watch = site.watch();
+    site.serve("a", "web");
+    site.reaches("web", &["a"]);
+    site.serve("b", "web");
+    site.reaches("web", &["a", "b"]);
+    site.docker.run(&["kill", &site.docker.name("a")]);
+    site.reaches("web", &["b"]);
+    assert_eq!(inode(), before, "the file is still the one that is mounted");
+    watch.wait_log("written in place", SHOWN);
+    assert_eq!(watch.stderr().matches("written in place").count(), 1);
+    // What it was given is what it starts with.
+    site.docker.run(&["restart", &site.haproxy]);
+    site.reaches("web", &["b"]);
+    assert_eq!(site.sandbox.leftovers(), [""; 0]);
+    watch.stop();
+}
+
+/// A small file system, gone with its test.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    #[track_caller]
+    fn over(folder: &Path, kib: usize) -> Tmpfs {
+        let size = format!("size={kib}k,mode=755");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(folder)
+            .status();
+        assert!(
+            mounted.is_ok_and(|status| status.success()),
+            "a small file system needs root"
+        );
+        Tmpfs(folder.to_owned())
+    }
+
+    /// Fills it to the last page.
+    fn fill(&self) -> PathBuf {
+        let ballast = self.0.join("ballast");
+        let mut file = std::fs::File::create(&ballast).expect("a file");
+        while file.write_all(&[b'x'; 512]).is_ok() {}
+        ballast
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// The disk of the config is full: HAProxy serves on with what it has, and what is owed is done when there is room.
+#[test]
+fn a_full_disk_leaves_haproxy_serving() {
+    if left_out("docker") || left_out("haproxy") {
+        return;
+    }
+    let sandbox = Sandbox::new("real-full");
+    let disk = Tmpfs::over(&sandbox.state(), 256);
+    let volume = format!("{}:/usr/local/etc/haproxy:ro", sandbox.state().display());
+    let site = Site::mounted(sandbox, Docker::shared(), &volume, &[]);
+    let mut watch = site.watch();
+    site.serve("a", "web");
+    site.reaches("web", &["a"]);
+    let before = site.sandbox.config();
+    let ballast = disk.fill();
+    site.serve("b", "web");
+    site.serve("c", "api");
+    watch.wait_log("no space left", SHOWN);
+    stays("HAProxy serves what it has", Duration::from_secs(2), || {
+        site.ask("web.example")
+            .is_some_and(|(status, body)| status == 200 && body == site.docker.name("a"))
+    });
+    assert_eq!(site.sandbox.config(), before, "the file is whole");
+    watch.still_runs();
+    // It would start with it, too.
+    site.docker.run(&["restart", &site.haproxy]);
+    site.reaches("web", &["a"]);
+    std::fs::remove_file(ballast).expect("removed");
+    site.reaches("web", &["a", "b"]);
+    site.reaches("api", &["c"]);
+    watch.stop();
+    drop(site);
+    drop(disk);
 }

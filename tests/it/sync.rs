@@ -754,7 +754,16 @@ fn an_inspect_that_says_gone_means_gone() {
 /// with exit code 0.
 #[test]
 fn an_inspect_that_fails_takes_nobody_away() {
-    let sandbox = Sandbox::new("unseen");
+    takes_nobody_away(&Sandbox::new("unseen"));
+}
+
+/// The same where nobody but HAProxy's config knows the service of a container that Docker does not tell of.
+#[test]
+fn an_inspect_that_fails_takes_nobody_away_with_cosmos() {
+    takes_nobody_away(&Sandbox::cosmos("unseen-cosmos"));
+}
+
+fn takes_nobody_away(sandbox: &Sandbox) {
     sandbox.docker.add(web("asteroid-a", "10.2.0.2"));
     sandbox.docker.add(web("asteroid-b", "10.2.0.3"));
     let alone = Container::serving("asteroid-d", "10.2.0.9", "api", "api.example");

@@ -322,17 +322,30 @@ impl Place<'_> {
         let folder = config.parent().unwrap_or(Path::new("/"));
         let name = &subject.interest.haproxy;
         let alone = |inside: &Path| {
-            Finding::fail(
-                CHECK,
-                format!(
-                    "the container {name} has {shown} mounted as a single file: it keeps the old file when a new one takes its place, so nothing ever changes"
-                ),
-                format!(
-                    "mount its folder: docker run -v {}:{} ...",
-                    folder.display(),
-                    inside.parent().unwrap_or(Path::new("/")).display()
-                ),
-            )
+            let mend = format!(
+                "mount its folder: docker run -v {}:{} ...",
+                folder.display(),
+                inside.parent().unwrap_or(Path::new("/")).display()
+            );
+            let mounted = format!("the container {name} has {shown} mounted as a single file");
+            // The very same file still: it is written in place to keep that so.
+            if self.process().is_some_and(|process| process.reads(&config)) {
+                Finding::warn(
+                    CHECK,
+                    format!(
+                        "{mounted}: it is written in place, and a HAProxy that starts meanwhile reads a part"
+                    ),
+                    mend,
+                )
+            } else {
+                Finding::fail(
+                    CHECK,
+                    format!(
+                        "{mounted}: it keeps the old file when a new one takes its place, so nothing ever changes"
+                    ),
+                    mend,
+                )
+            }
         };
         match self {
             Place::Host(process) => Some(if !config.exists() || process.reads(&config) {

@@ -245,11 +245,17 @@ impl Docker {
     #[track_caller]
     pub fn haproxy(&self, network: &str, folder: &Path, more: &[&str]) -> String {
         let volume = format!("{}:/usr/local/etc/haproxy:ro", folder.display());
+        self.haproxy_with(network, &volume, more)
+    }
+
+    /// The same with another volume that holds the config.
+    #[track_caller]
+    pub fn haproxy_with(&self, network: &str, volume: &str, more: &[&str]) -> String {
         let mut all = vec![
             "--network",
             network,
             "-v",
-            &volume,
+            volume,
             "--stop-signal",
             "SIGUSR1",
         ];

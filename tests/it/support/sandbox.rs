@@ -173,7 +173,7 @@ impl Sandbox {
         command
             .args(args)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", super::host_haproxy::path())
             .env("HOME", self.root.join("home"))
             .env("LC_ALL", "C")
             .current_dir(&self.root)
