@@ -50,7 +50,7 @@ pub struct Entry {
 /// A rollback holds this config.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// Since when; `None` when its file cannot be read, which holds all the same.
+    /// Since when; `None` when its file cannot be understood, which holds all the same.
     pub since: Option<Timestamp>,
     /// The entry's number.
     pub number: u64,
@@ -179,28 +179,32 @@ impl History {
         }
     }
 
-    /// What a rollback holds, if one does.
-    pub fn hold(&self) -> Option<Hold> {
+    /// What a rollback holds, if one does. A file that says nothing usable holds all the same: somebody put it there.
+    ///
+    /// # Errors
+    /// When that cannot be told: the file is there, or may be, and cannot be read.
+    pub fn hold(&self) -> Result<Option<Hold>> {
         let file = self.hold_file();
-        match read(&file, INDEX_BYTES_MAX) {
-            // Want of memory or descriptors is not a hold: what cannot be opened must at least be there.
-            Err(_)
-                if fs::symlink_metadata(&file)
-                    .is_err_and(|e| e.kind() == io::ErrorKind::NotFound) =>
-            {
-                None
-            }
-            found => Some(
-                found
-                    .ok()
-                    .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-                    .unwrap_or(Hold {
-                        since: None,
-                        number: 0,
-                        fingerprint: String::new(),
-                    }),
-            ),
+        let unknown = Hold {
+            since: None,
+            number: 0,
+            fingerprint: String::new(),
+        };
+        let error = match read(&file, INDEX_BYTES_MAX) {
+            Ok(bytes) => return Ok(Some(serde_json::from_slice(&bytes).unwrap_or(unknown))),
+            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => return Ok(Some(unknown)),
+            Err(e) => e,
+        };
+        // What cannot be opened for want of memory or descriptors may not be there at all.
+        if is_absent(&error) || fs::symlink_metadata(&file).is_err_and(|e| is_absent(&e)) {
+            return Ok(None);
         }
+        let tried = format!(
+            "cannot read {}, which tells whether a rollback holds the config",
+            file.display()
+        );
+        let mend = "nothing changes until it can be read; `cosmonaut resume` removes it, and the containers count again";
+        Err(Error::new(tried, error).hint(mend))
     }
 
     /// Holds from now on.
@@ -368,11 +372,19 @@ pub fn hold_in_words(hold: &Hold) -> String {
         format!(" since {}", since.to_seconds())
     });
     let what = if hold.fingerprint.is_empty() {
-        "the present config".to_owned()
+        "the present config (history/hold.json cannot be understood)".to_owned()
     } else {
         format!("config {}", hold.fingerprint)
     };
     format!("a rollback holds {what}{since}; `cosmonaut resume` or SIGHUP ends that")
+}
+
+/// Whether there is no such file, and not only none that can be read.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
@@ -459,17 +471,46 @@ mod tests {
         let dir = folder("hold");
         let history = History::new(&dir);
         history.keep(&text(1), "start", "x");
-        assert_eq!(history.hold(), None);
+        assert_eq!(history.hold().expect("told"), None);
         assert!(!history.end_hold().expect("nothing to end"));
         let entry = history.entries().expect("one").remove(0);
         history.set_hold(&Hold::of(&entry)).expect("held");
-        assert_eq!(history.hold().expect("held").number, entry.number);
-        fs::write(history.hold_file(), "").expect("damaged");
-        let hold = history.hold().expect("still held");
-        assert_eq!(hold.since, None);
-        assert!(hold_in_words(&hold).contains("cosmonaut resume"));
+        let hold = history.hold().expect("told").expect("held");
+        assert_eq!(hold.number, entry.number);
+        let too_long = "x".repeat(INDEX_BYTES_MAX as usize + 1);
+        for damaged in ["", &too_long] {
+            fs::write(history.hold_file(), damaged).expect("damaged");
+            let hold = history.hold().expect("told").expect("still held");
+            assert_eq!(hold.since, None);
+            let words = hold_in_words(&hold);
+            assert!(
+                words.contains("cosmonaut resume") && words.contains("hold.json"),
+                "{words}"
+            );
+        }
         assert!(history.end_hold().expect("ended"));
-        assert_eq!(history.hold(), None);
+        assert_eq!(history.hold().expect("told"), None);
+        fs::remove_dir_all(dir).expect("removed");
+    }
+
+    #[test]
+    fn a_hold_that_cannot_be_read_is_neither_there_nor_absent() {
+        let dir = folder("unreadable");
+        let history = History::new(&dir);
+        // A folder of that name can be opened and not read, by root as well.
+        fs::create_dir_all(history.hold_file()).expect("a folder");
+        let error = history.hold().expect_err("it cannot be told");
+        assert!(error.to_string().contains("hold.json"), "{error}");
+        assert!(
+            error
+                .hint_text()
+                .is_some_and(|hint| hint.contains("cosmonaut resume")),
+            "{error:?}"
+        );
+        // Without a history there is nothing that could hold.
+        fs::remove_dir_all(&history.folder).expect("removed");
+        fs::write(&history.folder, "").expect("a file in its place");
+        assert_eq!(history.hold().expect("told"), None);
         fs::remove_dir_all(dir).expect("removed");
     }
 
