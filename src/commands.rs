@@ -21,7 +21,7 @@ use crate::registry::store::Store;
 use crate::report::book::{Book, Subject};
 use crate::report::doctor::{self, Ask};
 use crate::report::explain::{self, Explanation};
-use crate::report::history::{self, History};
+use crate::report::history::{self, History, Hold};
 use crate::report::record::Ended;
 use crate::report::{moment, plan, status};
 use crate::schedule::Schedule;
@@ -164,7 +164,7 @@ fn show_plan(options: &Options, ask: bool) -> Result<u8> {
         );
     }
     let planned = syncer.plan()?;
-    if let Some(hold) = History::new(&options.state_dir).hold() {
+    if let Some(hold) = hold_or_word(&History::new(&options.state_dir)) {
         log::warn!(
             "{}; this is what a pass would do then",
             history::hold_in_words(&hold)
@@ -184,7 +184,7 @@ fn show_status(options: &Options, json: bool) -> Result<u8> {
     let view = status::View::new(
         status::read(dir)?,
         lock::holder(dir, lock::WATCH),
-        History::new(dir).hold(),
+        hold_or_word(&History::new(dir)),
         now,
     );
     if json {
@@ -193,6 +193,14 @@ fn show_status(options: &Options, json: bool) -> Result<u8> {
         print(&view.in_words(now))?;
     }
     Ok(if view.ok { 0 } else { FAILED })
+}
+
+/// What a rollback holds, for commands that only show: that it cannot be told must not keep the rest back.
+fn hold_or_word(history: &History) -> Option<Hold> {
+    history.hold().unwrap_or_else(|error| {
+        log::warn!("{error}");
+        None
+    })
 }
 
 fn show_history(options: &Options) -> Result<()> {
@@ -205,7 +213,7 @@ fn show_history(options: &Options) -> Result<()> {
     print(&history::in_words(
         &entries,
         present.as_deref(),
-        history.hold().as_ref(),
+        hold_or_word(&history).as_ref(),
     ))
 }
 

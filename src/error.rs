@@ -35,10 +35,13 @@ pub struct Error {
 impl Error {
     /// `tried` names the action and its object in lower case, without a full stop
     /// (`cannot list containers at tcp://10.0.0.5:2375`); `cause` the most specific reason.
+    ///
+    /// Both may repeat what came from outside: they become one line without control characters, cut to a
+    /// length that can be read.
     pub fn new(tried: impl Into<String>, cause: impl fmt::Display) -> Self {
         Error {
-            tried: tried.into(),
-            cause: cause.to_string(),
+            tried: readable(tried.into()),
+            cause: readable(cause.to_string()),
             hint: None,
             kind: Kind::Failed,
         }
@@ -47,7 +50,7 @@ impl Error {
     /// The mend, as a sentence or a question for the operator.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(readable(hint.into()));
         self
     }
 
@@ -74,6 +77,34 @@ impl Error {
     }
 }
 
+/// Longest part of a message, in bytes: a dozen lines of HAProxy's log with their paths.
+const PART_BYTES_MAX: usize = 1_800;
+
+/// What a terminal does not obey and a person can read; most messages are that already.
+fn readable(mut words: String) -> String {
+    if words.len() > PART_BYTES_MAX {
+        words.truncate(words.floor_char_boundary(PART_BYTES_MAX));
+        words.push_str(" ... (cut)");
+    }
+    escaped(words)
+}
+
+/// The text with its control characters, line feeds too, as a source would spell them.
+pub fn escaped(words: String) -> String {
+    if !words.contains(char::is_control) {
+        return words;
+    }
+    let mut escaped = String::with_capacity(words.len() + 16);
+    for character in words.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.cause.is_empty() {
@@ -85,3 +116,21 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_from_outside_is_one_line_that_no_terminal_obeys() {
+        let error =
+            Error::new("cannot read\u{1b}[2J", "a\ncosmonaut: hint: x\u{7f}").hint("b\r\nc");
+        assert_eq!(
+            error.to_string(),
+            "cannot read\\u{1b}[2J: a\\ncosmonaut: hint: x\\u{7f}"
+        );
+        assert_eq!(error.hint_text(), Some("b\\r\\nc"));
+        let long = Error::new("cannot read it", "ü".repeat(100_000)).to_string();
+        assert!(long.len() < 2_000 && long.ends_with("ü ... (cut)"));
+    }
+}

@@ -24,7 +24,15 @@ const PID_BYTES_MAX: u64 = 20;
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close it would do, but for a child that another thread has just forked: until it becomes its program it
+        // has the file, too, and so the lock.
+        let _ = self.file.unlock();
+    }
 }
 
 /// Takes the lock of this name in the state folder, waiting `patience` for another holder to finish.
@@ -77,7 +85,7 @@ pub fn take_unless(
     let _ = file
         .set_len(0)
         .and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
-    Ok(Lock { _file: file })
+    Ok(Lock { file })
 }
 
 /// The pid of who holds the lock now, if somebody does.
@@ -131,7 +139,12 @@ mod tests {
             "{refused}"
         );
         drop(held);
-        take(&dir, PASS, Duration::ZERO).expect("free again");
+        let held = take(&dir, PASS, Duration::ZERO).expect("free again");
+        // As in a child that another thread has just forked.
+        let also = held.file.try_clone().expect("the same file once more");
+        drop(held);
+        take(&dir, PASS, Duration::ZERO).expect("free although somebody has the file");
+        drop(also);
         std::fs::remove_dir_all(&dir).expect("removed");
     }
 }

@@ -313,7 +313,7 @@ impl Syncer {
     pub fn roll_back(&mut self, wanted: Option<u32>) -> Result<(Entry, Ended)> {
         let _lock = self.lock()?;
         let entries = self.history.entries()?;
-        let earlier = self.history.hold();
+        let earlier = self.history.hold()?;
         let present = self.haproxy.taken();
         let entry = history::choose(&entries, wanted, present.as_deref(), earlier.as_ref())?;
         let text = self.history.text(entry)?;
@@ -397,11 +397,23 @@ impl Syncer {
     }
 
     /// Whether a rollback holds the config. SIGHUP ends it.
+    ///
+    /// A pass that cannot tell fails: to take it for a hold would leave HAProxy behind without an alarm, and to take
+    /// it for none would undo what a person chose.
     fn held(&mut self) -> Result<bool> {
+        let found = match self.history.hold() {
+            Err(error) if !self.resume => return Err(error),
+            found => found,
+        };
         let resume = std::mem::take(&mut self.resume);
-        let Some(hold) = self.history.hold() else {
-            self.hold_said = false;
-            return Ok(false);
+        let hold = match found {
+            Ok(None) => {
+                self.hold_said = false;
+                return Ok(false);
+            }
+            Ok(Some(hold)) => hold,
+            // Who asks for the end of a hold need not know what it holds.
+            Err(_) => return self.end_hold(),
         };
         let on_disk = self.haproxy.on_disk();
         let on_disk = on_disk
@@ -418,14 +430,19 @@ impl Syncer {
             return Ok(false);
         }
         if resume {
-            self.history.end_hold()?;
-            log::info!("the rollback is over: the containers count again");
-            return Ok(false);
+            return self.end_hold();
         }
         if !std::mem::replace(&mut self.hold_said, true) {
             log::warn!("{}", history::hold_in_words(&hold));
         }
         Ok(true)
+    }
+
+    /// The answer of [`Self::held`] once somebody asked for the end of the hold.
+    fn end_hold(&mut self) -> Result<bool> {
+        self.history.end_hold()?;
+        log::info!("the rollback is over: the containers count again");
+        Ok(false)
     }
 
     /// Looks at everything once and sorts it into services, without lock, and without changing anything.

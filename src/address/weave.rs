@@ -272,7 +272,7 @@ fn ordered(addresses: BTreeSet<Ipv4Addr>, subnet: Option<Subnet>) -> Vec<IpAddr>
 ///
 /// From the API an entry is another host's by its origin; the command's output does not say which
 /// peer we are, so all of it is kept and the reader leaves out the containers that run here.
-pub(super) fn elsewhere(answer: &Answer) -> Vec<Elsewhere> {
+pub fn elsewhere(answer: &Answer) -> Vec<Elsewhere> {
     let mut names: BTreeMap<(String, &str), BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for entry in &answer.entries {
         let chars = if answer.short {

@@ -57,20 +57,29 @@ pub(super) fn parse(text: &str) -> Result<String, Refusal> {
     }
 }
 
-/// The URL without user name, password and query, for messages.
+/// The URL without user name, password and query, for messages. It may be no URL: whatever stands before the last `@`
+/// may be a password.
 pub(super) fn without_secrets(text: &str) -> String {
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), text),
+    let (before, after, hidden) = match text.rsplit_once('@') {
+        Some((before, after)) => (before, after, "...@"),
+        None => (text, text, ""),
     };
-    let (before_query, query) = match rest.split_once('?') {
-        Some((before, _)) => (before, "?..."),
-        None => (rest, ""),
+    let is_scheme = |scheme: &&str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let scheme = before
+        .split_once("://")
+        .map(|(scheme, _)| scheme)
+        .filter(is_scheme)
+        .map_or(String::new(), |scheme| format!("{scheme}://"));
+    let after = if hidden.is_empty() {
+        after.strip_prefix(scheme.as_str()).unwrap_or(after)
+    } else {
+        after
     };
-    match before_query.rsplit_once('@') {
-        Some((_, after)) => format!("{scheme}...@{after}{query}"),
-        None => format!("{scheme}{before_query}{query}"),
-    }
+    let (plain, query) = match after.split_once('?') {
+        Some((plain, _)) => (plain, "?..."),
+        None => (after, ""),
+    };
+    format!("{scheme}{hidden}{plain}{query}")
 }
 
 #[cfg(test)]
@@ -132,6 +141,9 @@ mod tests {
             "http://h:0/?key=hunter2",
             "me:hunter2@h?hunter2",
             "http://me:hunter2 @h/",
+            "me:hunter2@://",
+            "http://me:x?hunter2@h/",
+            "hunter2@ftp://me@h",
         ] {
             let refusal = parse(text).expect_err(text);
             assert!(!refusal.why.contains("ter2"), "{}", refusal.why);

@@ -32,13 +32,13 @@ const WORDS_LINES_MAX: usize = 8;
 
 /// What `show proc` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Processes {
+pub struct Processes {
     /// Reloads since the master started.
-    reloads: u64,
+    pub reloads: u64,
     /// Those that failed since the last good one; `None` before 2.5.
-    failed: Option<u64>,
+    pub failed: Option<u64>,
     /// Process ids of the present workers.
-    workers: BTreeSet<u32>,
+    pub workers: BTreeSet<u32>,
 }
 
 /// Makes the master load its file again.
@@ -139,8 +139,10 @@ fn processes(address: &SocketAddr, patience: Duration) -> Result<Processes> {
 
 /// What the answer to `reload` means.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+pub enum Answer {
+    /// The new worker serves.
     Live,
+    /// It does not, and why.
     Refused(String),
     /// Another reload runs.
     Busy,
@@ -148,7 +150,8 @@ enum Answer {
     Silent,
 }
 
-fn answer(reply: &str) -> Answer {
+/// Reads the answer to `reload`.
+pub fn answer(reply: &str) -> Answer {
     let words = |reply: &str| {
         let lines: Vec<&str> = reply
             .lines()
@@ -168,7 +171,8 @@ fn answer(reply: &str) -> Answer {
     }
 }
 
-fn read(reply: &str) -> Option<Processes> {
+/// Reads the answer to `show proc`; `None` when it is another one.
+pub fn read(reply: &str) -> Option<Processes> {
     let mut found = Processes::default();
     let mut master = false;
     let mut old = false;

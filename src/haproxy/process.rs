@@ -179,8 +179,12 @@ fn is_contained(folder: &Path) -> bool {
     })
 }
 
+/// The text of a file; a process of a container may name a pipe as its config, and to open that would wait for ever.
 fn read(path: &Path) -> Option<String> {
     use std::io::Read;
+    if !fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
     let mut bytes = Vec::new();
     fs::File::open(path)
         .ok()?
@@ -293,6 +297,10 @@ mod tests {
         let process = &all(&root)[0];
         assert!(process.reads(&outside) && process.reads_text(&outside));
         assert!(!process.reads(&copy) && process.reads_text(&copy));
+        fs::remove_file(&inside).expect("removed");
+        let made = std::process::Command::new("mkfifo").arg(&inside).status();
+        assert!(made.is_ok_and(|status| status.success()), "mkfifo");
+        assert!(!process.reads_text(&copy), "nobody writes into the pipe");
         fs::write(&copy, "other\n").expect("a file");
         assert!(!process.reads_text(&copy) && !process.reads(&root.join("none")));
         fs::remove_dir_all(root).expect("removed");

@@ -169,7 +169,8 @@ impl Book {
         }
         status.next_try = record.failure.as_ref().and(next_try).map(moment::at);
         status.hold = if record.ended == Ended::Held {
-            self.history.hold()
+            // The pass has just read it; if it is out of reach now, the next pass says so.
+            self.history.hold().ok().flatten()
         } else {
             None
         };

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::config::BACKEND_PREFIX;
 use crate::description::{self, Said, shown};
 use crate::docker::container::{Inspected, State};
-use crate::error::Error;
+use crate::error::{Error, escaped};
 use crate::inventory::{Interest, Keyword};
 use crate::registry::{Candidate, Mode};
 use crate::service::{Finding, Selection, Verdict, short};
@@ -248,7 +248,7 @@ impl Explanation {
             );
         }
         for conflict in &self.conflicts {
-            let _ = writeln!(text, "conflict: {conflict}");
+            let _ = writeln!(text, "conflict: {}", escaped(conflict.clone()));
         }
         if self.containers.is_empty() {
             let _ = writeln!(
@@ -276,7 +276,7 @@ impl Explanation {
             let _ = writeln!(
                 text,
                 "not monitored: {count} more running ({}{more}); `cosmonaut explain NAME` tells why",
-                named.join(", ")
+                escaped(named.join(", "))
             );
         }
         text
@@ -285,18 +285,11 @@ impl Explanation {
 
 impl Account {
     fn put(&self, text: &mut String) {
-        let _ = writeln!(text, "{} ({}): {}", self.name, self.id, self.verdict);
+        // A terminal must not obey what a container's name or variable holds, and no value may begin a line of its own.
+        let (name, id) = (escaped(self.name.clone()), escaped(self.id.clone()));
+        let _ = writeln!(text, "{name} ({id}): {}", self.verdict);
         let mut line = |name: &str, words: &str| {
-            let words: String = words
-                .chars()
-                .flat_map(|c| {
-                    // A terminal must not obey what a container's variable holds.
-                    let escape = c.is_control();
-                    let plain = (!escape).then_some(c);
-                    let escaped = escape.then(|| c.escape_default());
-                    plain.into_iter().chain(escaped.into_iter().flatten())
-                })
-                .collect();
+            let words = escaped(words.to_owned());
             let _ = writeln!(text, "    {name:<13}{words}");
         };
         line("because", &self.because);

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::Part;
-use crate::place::{Place, binary, container};
+use crate::place::{Place, Standing, Stood, binary, container, is_whole};
 use crate::support::deadline::poll;
 
 /// Offsets in the order in which they come.
@@ -27,9 +27,11 @@ pub fn run(_: usize) -> Part {
     let mut part = Part {
         title: "A clock that jumps",
         lines: vec![
-            "| jump to | s until a new container was routed | s until it was gone again |"
-                .to_owned(),
-            "|---|---|---|".to_owned(),
+            format!(
+                "| jump to | s until a new container was routed | s until it was gone again | {} |",
+                Standing::COLUMNS
+            ),
+            format!("|---|---|---|{}|", Standing::RULE),
         ],
         faults: Vec::new(),
     };
@@ -84,8 +86,25 @@ pub fn run(_: usize) -> Part {
                 }
             }
         }
-        part.lines
-            .push(format!("| {jump} | {} |", took.join(" | ")));
+        // Both changes were passes after the jump.
+        let stood = Stood {
+            serving: is_whole(&place.live()),
+            file: is_whole(&place.config()),
+            lock: place.lock_is_free(),
+            next: !took.iter().any(|time| time == "never"),
+            damage: Vec::new(),
+        };
+        if !(stood.serving && stood.file && stood.lock) {
+            part.faults
+                .push(format!("after the jump to {jump}: not whole, or locked"));
+        }
+        let yes = |is: bool| if is { "yes" } else { "NO" };
+        let cells = [stood.serving, stood.file, stood.lock, stood.next].map(yes);
+        part.lines.push(format!(
+            "| {jump} | {} | {} |",
+            took.join(" | "),
+            cells.join(" | ")
+        ));
         if let Ok(Some(status)) = child.try_wait() {
             part.faults
                 .push(format!("it ended after the jump to {jump}: {status}"));

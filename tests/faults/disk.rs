@@ -10,7 +10,9 @@ use crate::place::Place;
 const PAGE_BYTES: usize = 4096;
 /// Size of the file system, and most free pages that are tried: a pass needs fewer.
 const PAGES: usize = 64;
-const FREE_PAGES_MAX: usize = 12;
+const FREE_PAGES_MAX: usize = 20;
+/// Services that make the config several pages long, so that the disk is full in the middle of it, too.
+const OTHERS: usize = 60;
 
 struct Mount<'p>(&'p Path);
 
@@ -21,7 +23,7 @@ impl Drop for Mount<'_> {
 }
 
 pub fn run(_: usize) -> Part {
-    let place = Place::new("disk");
+    let place = Place::among("disk", OTHERS);
     let state = place.state();
     let mounted = Command::new("mount")
         .args([
@@ -39,8 +41,9 @@ pub fn run(_: usize) -> Part {
     );
     let _mount = Mount(&state);
     let mut lines = vec![
-        "| free pages | exit code | the file | said |".to_owned(),
-        "|---|---|---|---|".to_owned(),
+        "| free pages | exit code | the file | what HAProxy runs | lock free | next pass right | said |"
+            .to_owned(),
+        "|---|---|---|---|---|---|---|".to_owned(),
     ];
     let mut faults = Vec::new();
     for free in 0..=FREE_PAGES_MAX {
@@ -63,13 +66,13 @@ pub fn run(_: usize) -> Part {
         let words = String::from_utf8_lossy(&output.stderr)
             .trim()
             .replace('\n', " / ");
-        let file = match place.config() {
+        let state = |text: String| match text {
             text if text == place.old => "old, whole",
             text if text == place.new => "new, whole",
             _ => "DAMAGED",
         };
+        let (file, live) = (state(place.config()), state(place.live()));
         let code = output.status.code();
-        lines.push(format!("| {free} | {code:?} | {file} | {words} |"));
         let fault = match code {
             Some(0) if place.live() != place.new => Some("it says that all is done, but it is not"),
             Some(1) if words.is_empty() => Some("it failed without a word"),
@@ -78,9 +81,17 @@ pub fn run(_: usize) -> Part {
         };
         faults.extend(fault.map(|what| format!("{free} free pages: {what}")));
         let _ = fs::remove_file(&ballast);
+        let stood = place.stood();
+        let code = code.map_or("none".to_owned(), |code| code.to_string());
+        let yes = |is: bool| if is { "yes" } else { "NO" };
+        lines.push(format!(
+            "| {free} | {code} | {file} | {live} | {} | {} | {words} |",
+            yes(stood.lock),
+            yes(stood.next)
+        ));
         faults.extend(
-            place
-                .damage()
+            stood
+                .damage
                 .into_iter()
                 .map(|what| format!("{free} free pages: {what}")),
         );

@@ -7,11 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Part;
-use crate::place::{Place, binary, container};
+use crate::place::{Place, Standing, Stood, binary, container, is_whole};
 use crate::support::deadline::poll;
 
-/// How each call can fail; a call that fails is not made. So `close` is not here: when it fails, Linux has closed the
-/// file all the same. Nor is `futex`: a thread that is not woken would be a fault of the kernel. Any other call that
+/// How each call can fail; strace makes a call fail by not making it. So `close` is not here: when it fails, Linux has
+/// closed the file all the same, and one that is not made keeps the lock of a pass for ever (`short.rs` makes it fail as
+/// Linux does). Nor is `futex`: a thread that is not woken would be a fault of the kernel. Any other call that
 /// is not here cannot fail for us (getpid), is the loader's (access), or its failure is the end (set_tid_address).
 const ERRORS: &[(&str, &[&str])] = &[
     (
@@ -93,6 +94,8 @@ const OCCURRENCES_MAX: usize = 60;
 const PASS_MAX: Duration = Duration::from_secs(60);
 /// How long a watch has to be right again by itself after a fault.
 const RIGHT_WITHIN: Duration = Duration::from_secs(40);
+/// Changes in which a call is waited for that a watch made so often before.
+const ATTEMPTS: usize = 3;
 
 /// One row of the table: a call and an error.
 #[derive(Default)]
@@ -104,32 +107,37 @@ struct Row {
     said: usize,
     /// It ended by a signal.
     ended: usize,
+    standing: Standing,
     faults: Vec<String>,
 }
 
 type Rows = BTreeMap<(&'static str, &'static str), Row>;
 
-fn part(title: &'static str, rows: Rows, unknown: &[String]) -> Part {
+fn part(title: &'static str, rows: Rows, missed: usize, unknown: &[String]) -> Part {
     let mut lines = vec![
-        "| call | error | occurrences | done all the same | said, and nothing broken | ended as if killed | faults |".to_owned(),
-        "|---|---|---|---|---|---|---|".to_owned(),
+        format!(
+            "| call | error | occurrences | done all the same | said, and nothing broken | ended as if killed | {} | faults |",
+            Standing::COLUMNS
+        ),
+        format!("|---|---|---|---|---|---|{}|---|", Standing::RULE),
     ];
     let mut faults = Vec::new();
     let mut total = 0;
     for ((call, error), row) in rows {
         total += row.tried;
         lines.push(format!(
-            "| {call} | {error} | {} | {} | {} | {} | {} |",
+            "| {call} | {error} | {} | {} | {} | {} | {} | {} |",
             row.tried,
             row.fine,
             row.said,
             row.ended,
+            row.standing.cells(),
             row.faults.len()
         ));
         faults.extend(row.faults);
     }
     lines.push(format!(
-        "\n{total} faults injected. Calls that were seen and cannot fail for us: {}.",
+        "\n{total} faults injected; {missed} more were meant for an occurrence that did not come again. Calls that were seen and cannot fail for us: {}.",
         unknown.join(", ")
     ));
     Part {
@@ -158,7 +166,7 @@ fn counted(trace: &str) -> BTreeMap<String, usize> {
 fn unknown(counts: &BTreeMap<String, usize>) -> Vec<String> {
     counts
         .keys()
-        .filter(|name| !ERRORS.iter().any(|(call, _)| call == name))
+        .filter(|name| *name != "close" && !ERRORS.iter().any(|(call, _)| call == name))
         .cloned()
         .collect()
 }
@@ -186,7 +194,7 @@ pub fn sync(every: usize) -> Part {
     let (_, text) = traced(None);
     let counts = counted(&text);
     let mut rows = Rows::new();
-    let mut number = 0;
+    let (mut number, mut missed) = (0, 0);
     for (call, errors) in ERRORS {
         for occurrence in 1..=counts.get(*call).copied().unwrap_or(0).min(OCCURRENCES_MAX) {
             for error in *errors {
@@ -198,6 +206,7 @@ pub fn sync(every: usize) -> Part {
                 let case = format!("{call}:error={error}:when={occurrence}");
                 let (output, text) = traced(Some(&case));
                 if !text.contains("INJECTED") {
+                    missed += 1;
                     continue;
                 }
                 let row = rows.entry((call, error)).or_default();
@@ -205,15 +214,13 @@ pub fn sync(every: usize) -> Part {
                 let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
                 let mut damage = Vec::new();
                 match output.status.code() {
-                    // Whether there is a hold cannot be told when its file cannot be looked at.
-                    Some(0) if words.contains("a rollback holds") => row.said += 1,
                     Some(0) => {
                         row.fine += 1;
                         if place.config() != place.new || place.live() != place.new {
                             damage.push("it says that all is done, but it is not".to_owned());
                         }
                     }
-                    Some(1) if !words.is_empty() => row.said += 1,
+                    Some(1) if words.contains("cosmonaut: error: ") => row.said += 1,
                     Some(127)
                         if MAY_END.contains(call)
                             || ["openat", "read", "newfstatat", "fstat"].contains(call) =>
@@ -226,7 +233,9 @@ pub fn sync(every: usize) -> Part {
                 if words.contains("panicked") && !MAY_END.contains(call) {
                     damage.push("it panicked".to_owned());
                 }
-                damage.extend(place.damage());
+                let stood = place.stood();
+                row.standing.count(&stood);
+                damage.extend(stood.damage);
                 row.faults.extend(
                     damage
                         .into_iter()
@@ -238,12 +247,13 @@ pub fn sync(every: usize) -> Part {
     part(
         "System calls that fail in one `sync`",
         rows,
+        missed,
         &unknown(&counts),
     )
 }
 
 /// A running watch, and the container that comes and goes.
-struct Watched {
+pub struct Watched {
     place: Place,
     child: Child,
     there: bool,
@@ -251,6 +261,11 @@ struct Watched {
 
 impl Watched {
     fn start() -> Watched {
+        Watched::start_with(&[])
+    }
+
+    /// With these variables besides.
+    pub fn start_with(variables: &[(&str, &str)]) -> Watched {
         let place = Place::new("watch");
         let log = fs::File::create(place.root.join("log")).expect("a log");
         let child = place
@@ -258,6 +273,7 @@ impl Watched {
             .arg("watch")
             .args(place.options())
             .args(["--resync", "5s", "-v"])
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -271,12 +287,12 @@ impl Watched {
         watched
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.place.root.join("log")).unwrap_or_default()
     }
 
     /// Waits until file and HAProxy show whether the container is there.
-    fn is_right(&mut self) -> bool {
+    pub fn is_right(&mut self) -> bool {
         poll(RIGHT_WITHIN, || {
             let right =
                 |text: &str| text.contains("10.2.0.9:") == self.there && text.contains("10.2.0.5:");
@@ -285,7 +301,7 @@ impl Watched {
         .is_some()
     }
 
-    fn change(&mut self) {
+    pub fn change(&mut self) {
         let one = container(9, "web");
         if self.there {
             self.place.docker.remove(&one.name);
@@ -356,6 +372,30 @@ impl Watched {
         fs::read_to_string(&trace).unwrap_or_default()
     }
 
+    /// What stands; the pass after a fault is the watch's own, and right when all came right.
+    pub fn stood(&mut self, right: bool) -> Stood {
+        let mut damage = Vec::new();
+        let (file, serving) = (is_whole(&self.place.config()), is_whole(&self.place.live()));
+        for (is, what) in [(file, "the file"), (serving, "what HAProxy runs")] {
+            if !is {
+                damage.push(format!("{what} is not whole"));
+            }
+        }
+        let lock = self.place.lock_is_free();
+        if !lock {
+            damage.push("the lock of a pass is held".to_owned());
+        }
+        // One that has ended is as good as killed: the next one must come right.
+        let next = right || self.ended().is_some() && self.place.sync().status.success();
+        Stood {
+            serving,
+            file,
+            lock,
+            next,
+            damage,
+        }
+    }
+
     fn ended(&mut self) -> Option<String> {
         self.child
             .try_wait()
@@ -377,7 +417,7 @@ pub fn watch(every: usize) -> Part {
     let mut watched = Watched::start();
     let mut rows = Rows::new();
     let mut seen = BTreeMap::new();
-    let mut number = 0;
+    let (mut number, mut missed) = (0, 0);
     let names: Vec<String> = watched
         .threads()
         .into_iter()
@@ -414,16 +454,24 @@ pub fn watch(every: usize) -> Part {
                     if number % every != 0 || cannot_be {
                         continue;
                     }
-                    let Some(id) = thread(&watched) else { continue };
                     let case = format!("{call}:error={error}:when={occurrence}");
-                    let before = watched.log().len();
-                    let began = Instant::now();
+                    let (mut before, mut began) = (0, Instant::now());
                     let mut right = false;
-                    let text = watched.traced(&id, Some(&case), |watched| {
-                        watched.change();
-                        right = watched.is_right();
+                    // Not each pass makes as many calls: of some there are fewer when events come together.
+                    let struck = (0..ATTEMPTS).any(|_| {
+                        let Some(id) = thread(&watched) else {
+                            return false;
+                        };
+                        before = watched.log().len();
+                        began = Instant::now();
+                        let text = watched.traced(&id, Some(&case), |watched| {
+                            watched.change();
+                            right = watched.is_right();
+                        });
+                        text.contains("INJECTED")
                     });
-                    if !text.contains("INJECTED") {
+                    if !struck {
+                        missed += 1;
                         continue;
                     }
                     let row = rows.entry((call, error)).or_default();
@@ -441,6 +489,11 @@ pub fn watch(every: usize) -> Part {
                     };
                     if words.contains("panicked") && !MAY_END.contains(call) {
                         fault("it panicked".to_owned());
+                    }
+                    let stood = watched.stood(right);
+                    row.standing.count(&stood);
+                    for what in stood.damage {
+                        fault(what);
                     }
                     if let Some(how) = watched.ended() {
                         row.ended += 1;
@@ -473,6 +526,7 @@ pub fn watch(every: usize) -> Part {
     let mut result = part(
         "System calls that fail in a running `watch`, in each of its threads",
         rows,
+        missed,
         &unknown(&seen),
     );
     if !watched.is_right() {

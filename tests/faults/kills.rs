@@ -11,13 +11,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Part;
-use crate::place::{Place, binary, container};
+use crate::place::{Place, binary, container, is_whole};
 use crate::support::deadline::{poll, wait_for};
 
-/// Moments.
+/// Kills that hit a pass.
 const KILLS: usize = 200;
-/// A pass takes less than this after its start, check, reload and all; moments are spread over it.
-const PASS: Duration = Duration::from_millis(600);
+/// Passes that are timed first: the moments are spread over as long as they take, check, reload and all.
+const TIMED: u32 = 6;
+/// So many times as many are begun at most, since some have ended before their moment.
+const TRIES: usize = 4;
 /// For a sync that must succeed.
 const SYNC_MAX: Duration = Duration::from_secs(60);
 
@@ -120,19 +122,39 @@ pub fn run(every: usize) -> Part {
     let mut faults = Vec::new();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let (mut killed, mut before, mut whole) = (0, 0, 0);
-    let count = KILLS / every.min(KILLS);
-    for number in 0..count {
-        // Something to change each time.
+    let (mut serving, mut free, mut passes, mut good) = (0, 0, 0, 0);
+    let mut there = false;
+    // Something to change each time.
+    let mut change = || {
         let flag = container(30, "flag");
-        if number % 2 == 0 {
-            place.docker.add(flag);
-        } else {
+        if there {
             place.docker.remove(&flag.name);
+        } else {
+            place.docker.add(flag);
         }
+        there = !there;
+        there
+    };
+    let mut pass = Duration::ZERO;
+    for _ in 0..TIMED {
+        change();
+        let began = Instant::now();
+        let output = sync().output().expect("the program can be started");
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr);
+            faults.push(format!("a pass before any kill: {}", words.trim()));
+        }
+        pass += began.elapsed() / TIMED;
+    }
+    let count = KILLS.div_ceil(every);
+    let mut number = 0;
+    while killed < count && number < count * TRIES {
+        number += 1;
+        let there = change();
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        let moment = Duration::from_micros(state % PASS.as_micros() as u64);
+        let moment = Duration::from_micros(state % (pass.as_micros() as u64).max(1));
         let mut child = sync()
             .process_group(0)
             .stdout(Stdio::null())
@@ -142,18 +164,29 @@ pub fn run(every: usize) -> Part {
         thread::sleep(moment);
         if child.try_wait().ok().flatten().is_some() {
             before += 1;
+            continue;
+        }
+        killed += 1;
+        // Every other time the script lives on, as it does when only we are killed.
+        let target = if number % 4 < 2 {
+            format!("-{}", child.id())
         } else {
-            killed += 1;
-            // Every other time the script lives on, as it does when only we are killed.
-            let target = if number % 4 < 2 {
-                format!("-{}", child.id())
-            } else {
-                child.id().to_string()
-            };
-            let _ = Command::new("/bin/sh")
-                .args(["-c", "kill -s KILL -- \"$1\"", "sh", &target])
-                .status();
-            let _ = child.wait();
+            child.id().to_string()
+        };
+        let _ = Command::new("/bin/sh")
+            .args(["-c", "kill -s KILL -- \"$1\"", "sh", &target])
+            .status();
+        let _ = child.wait();
+        match answer(port, "/", "real.example") {
+            Ok(_) => serving += 1,
+            Err(why) => faults.push(format!(
+                "kill {number} after {moment:?}: the service is not served: {why}"
+            )),
+        }
+        if place.lock_is_free() {
+            free += 1;
+        } else {
+            faults.push(format!("kill {number} after {moment:?}: the lock is held"));
         }
         // The file starts, whatever was in hand.
         let checked = Command::new("haproxy")
@@ -171,22 +204,31 @@ pub fn run(every: usize) -> Part {
                 "kill {number} after {moment:?}: HAProxy does not accept the file"
             ));
         }
-        if number % 10 == 9 {
+        // Every other time kills pile up.
+        if killed % 2 == 0 {
+            passes += 1;
             let began = Instant::now();
             let output = sync().output().expect("the program can be started");
-            if !output.status.success() || began.elapsed() > SYNC_MAX {
+            let routes = fs::read_to_string(&config).unwrap_or_default();
+            if output.status.success()
+                && began.elapsed() < SYNC_MAX
+                && routes.contains("10.2.0.30:") == there
+                && is_whole(&routes)
+                && get(port, "/", "real.example").is_some()
+            {
+                good += 1;
+            } else {
                 faults.push(format!(
-                    "kill {number}: the next pass: {}: {}",
+                    "kill {number} after {moment:?}: the next pass: {} after {:?}: {}",
                     output.status,
+                    began.elapsed(),
                     String::from_utf8_lossy(&output.stderr).trim()
                 ));
             }
-            if get(port, "/", "real.example").is_none() {
-                faults.push(format!(
-                    "kill {number}: the service is not served after the next pass"
-                ));
-            }
         }
+    }
+    if killed < count {
+        faults.push(format!("only {killed} of {count} kills hit a pass"));
     }
     let last = sync().output().expect("the program can be started");
     if !last.status.success() {
@@ -205,11 +247,17 @@ pub fn run(every: usize) -> Part {
     let lines = vec![
         "| what | |".to_owned(),
         "|---|---|".to_owned(),
-        format!("| killed within a pass (half of them with the script) | {killed} of {count} |"),
-        format!("| the pass had ended before | {before} |"),
-        format!("| `haproxy -c` accepted the file afterwards | {whole} |"),
         format!(
-            "| requests through HAProxy meanwhile, all answered but | {} | {lost} |",
+            "| killed within a pass of {} ms, at random moments (half of them with the script) | {killed} |",
+            pass.as_millis()
+        ),
+        format!("| passes that had ended before their moment, and do not count | {before} |"),
+        format!("| HAProxy served right after the kill | {serving} |"),
+        format!("| file whole: `haproxy -c` accepted it | {whole} |"),
+        format!("| lock free | {free} |"),
+        format!("| next pass right (one after every other kill) | {good} of {passes} |"),
+        format!(
+            "| requests through HAProxy meanwhile, answered and lost | {} and {lost} |",
             asked.load(Ordering::Relaxed)
         ),
         format!(
@@ -248,15 +296,27 @@ fn thread_server() -> u16 {
 }
 
 fn get(port: u16, path: &str, host: &str) -> Option<()> {
-    let address = format!("127.0.0.1:{port}").parse().ok()?;
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    )
-    .ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    text.starts_with("HTTP/1.1 200").then_some(())
+    answer(port, path, host).ok()
+}
+
+/// Asks HAProxy once; why there is no good answer, and after how long.
+fn answer(port: u16, path: &str, host: &str) -> Result<(), String> {
+    let began = Instant::now();
+    let ask = || -> std::io::Result<String> {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let said = ask();
+    match &said {
+        Ok(text) if text.starts_with("HTTP/1.1 200") => Ok(()),
+        other => Err(format!("{other:?} after {:?}", began.elapsed())),
+    }
 }

@@ -25,6 +25,16 @@ use std::process::ExitCode;
 /// Longest account of one fault; whole configs are in some.
 const FAULT_CHARS_MAX: usize = 600;
 
+/// How the report is read.
+const LEGEND: &str = "\
+Each row counts what stood after each fault: HAProxy runs the old config or the new one, whole (a script that plays it
+and takes nothing else; a real one under the kills); the file is one of the two, too; the lock of a pass can be had; the
+next pass, with nothing in its way, brings both to the new config (of a `watch`: its own next pass, within 40 s). `Done
+all the same`: exit 0, or nothing said above debug. `Said`: exit 1 with `cosmonaut: error: ...`, or a warning or an error
+in the log. Calls are made to fail by strace, which leaves them out, `close` by a shim that closes first, as Linux does.
+What is not as it should be is a line that begins with FAULT.
+";
+
 /// What one part of the campaign found.
 struct Part {
     title: &'static str,
@@ -67,6 +77,7 @@ fn main() -> ExitCode {
             format!(", each {every}th case only")
         }
     );
+    println!("\n{}", LEGEND.trim_end());
     let mut good = true;
     for part in &parts {
         println!("\n## {}\n", part.title);

@@ -5,7 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use cosmonaut::{config, lock};
+
+use crate::support::deadline::poll;
 use crate::support::fake_docker::{Container, FakeDocker};
 
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -14,6 +18,52 @@ static NUMBER: AtomicUsize = AtomicUsize::new(0);
 pub fn binary() -> PathBuf {
     std::env::var_os("COSMONAUT_BINARY")
         .map_or_else(|| env!("CARGO_BIN_EXE_cosmonaut").into(), PathBuf::from)
+}
+
+/// What stood after something went wrong, and the next pass.
+#[derive(Default)]
+pub struct Stood {
+    /// HAProxy runs a whole config: the old or the new one.
+    pub serving: bool,
+    /// So is the file.
+    pub file: bool,
+    /// Nobody holds the lock of a pass.
+    pub lock: bool,
+    /// The next pass, with nothing in its way, brings both to the new config.
+    pub next: bool,
+    /// What is not so, in words.
+    pub damage: Vec<String>,
+}
+
+/// How often each of these was so.
+#[derive(Default)]
+pub struct Standing([usize; 4]);
+
+impl Standing {
+    /// The heads of its columns.
+    pub const COLUMNS: &str =
+        "HAProxy serves a whole config | file whole | lock free | next pass right";
+    pub const RULE: &str = "---|---|---|---";
+
+    pub fn count(&mut self, stood: &Stood) {
+        for (count, is) in
+            self.0
+                .iter_mut()
+                .zip([stood.serving, stood.file, stood.lock, stood.next])
+        {
+            *count += usize::from(is);
+        }
+    }
+
+    pub fn cells(&self) -> String {
+        self.0.map(|count| count.to_string()).join(" | ")
+    }
+}
+
+/// Whether a config is one that this program wrote, to its last byte.
+pub fn is_whole(text: &str) -> bool {
+    let (body, print) = config::split_fingerprint(text);
+    print == Some(config::fingerprint(body).as_str())
 }
 
 pub struct Place {
@@ -27,6 +77,11 @@ pub struct Place {
 impl Place {
     /// HAProxy runs the old world's config; Docker is in the new one.
     pub fn new(name: &str) -> Place {
+        Place::among(name, 0)
+    }
+
+    /// The same with so many services more, which stay as they are: a longer config.
+    pub fn among(name: &str, others: usize) -> Place {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let root =
             std::env::temp_dir().join(format!("csm-f-{}-{number}-{name}", std::process::id()));
@@ -50,6 +105,10 @@ impl Place {
         fs::set_permissions(place.script(), fs::Permissions::from_mode(0o755)).expect("its mode");
         for (at, service) in [(2, "web"), (3, "web"), (4, "api")] {
             place.docker.add(container(at, service));
+        }
+        for number in 0..others {
+            let at = 100 + number;
+            place.docker.add(container(at, &format!("other{number}")));
         }
         place.must_sync();
         place.old = place.config();
@@ -151,18 +210,34 @@ impl Place {
         );
     }
 
-    /// What is not as it must be after something went wrong; the next pass is made and looked at, too.
-    pub fn damage(&self) -> Vec<String> {
+    /// Whether the lock of a pass can be had, now or soon: a watch may be in the middle of a pass.
+    pub fn lock_is_free(&self) -> bool {
+        poll(Duration::from_secs(5), || {
+            let file = fs::File::open(self.state().join(lock::PASS)).ok()?;
+            file.try_lock().ok()
+        })
+        .is_some()
+    }
+
+    /// What stands after something went wrong; the next pass is made and looked at, too.
+    pub fn stood(&self) -> Stood {
         let mut damage = Vec::new();
-        let whole = |what: &str, text: &str, damage: &mut Vec<String>| {
-            if text != self.old && text != self.new {
+        let mut whole = |what: &str, text: &str| {
+            let is = text == self.old || text == self.new;
+            if !is {
                 damage.push(format!(
                     "{what} is neither the old config nor the new one: {text:?}"
                 ));
             }
+            is
         };
-        whole("the file", &self.config(), &mut damage);
-        whole("what HAProxy runs", &self.live(), &mut damage);
+        let file = whole("the file", &self.config());
+        let serving = whole("what HAProxy runs", &self.live());
+        // Where the pass did not come so far there is no file to lock.
+        let lock = !self.state().join(lock::PASS).exists() || self.lock_is_free();
+        if !lock {
+            damage.push("somebody holds the lock of a pass".to_owned());
+        }
         let next = self.sync();
         if !next.status.success() {
             damage.push(format!(
@@ -171,10 +246,17 @@ impl Place {
                 String::from_utf8_lossy(&next.stderr).trim()
             ));
         }
-        if self.config() != self.new || self.live() != self.new {
+        let is_new = self.config() == self.new && self.live() == self.new;
+        if !is_new {
             damage.push("after the next pass HAProxy or the file is not right".to_owned());
         }
-        damage
+        Stood {
+            serving,
+            file,
+            lock,
+            next: next.status.success() && is_new,
+            damage,
+        }
     }
 
     /// Staged files that nobody needs any more.

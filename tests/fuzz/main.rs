@@ -64,7 +64,7 @@ fn seeds(target: &Target) -> Vec<Vec<u8>> {
         })
         .filter_map(|path| fs::read(path).ok())
         .map(|bytes| {
-            if target.name == "http" {
+            if ["http", "docker"].contains(&target.name) {
                 bytes
             } else {
                 without_head(bytes)
@@ -228,7 +228,7 @@ macro_rules! targets {
     };
 }
 
-targets!(http events list inspect labels answer config base weave state socket options endpoint time);
+targets!(http events docker list inspect labels answer config base weave state history process runtime socket options endpoint url time);
 
 /// Whatever containers say of themselves: HAProxy itself accepts what it becomes.
 #[test]

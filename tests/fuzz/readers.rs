@@ -3,9 +3,10 @@
 //! and the coverage-guided one (`guided/`). What holds everywhere: no panic, and the same bytes in other pieces mean the same.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -17,23 +18,41 @@ use cosmonaut::address::{self, Context, report, router, status_dns, weave};
 use cosmonaut::config::{self, Config};
 use cosmonaut::description::{self, Reading};
 use cosmonaut::docker::container::{self, Container, Inspected};
-use cosmonaut::docker::endpoint;
 use cosmonaut::docker::events::{self, Lines, What};
+use cosmonaut::docker::{Docker, endpoint};
+use cosmonaut::error::Error;
+use cosmonaut::haproxy::blocks::Blocks;
+use cosmonaut::haproxy::runtime::{Runtime, Shown};
 use cosmonaut::haproxy::socket::{self, SocketAddr};
-use cosmonaut::haproxy::{changes, memory};
+use cosmonaut::haproxy::{changes, master, memory, process, servers};
 use cosmonaut::http::{Decoder, Head, HttpError, Item, Limits};
+use cosmonaut::inventory::{Interest, Keyword};
+use cosmonaut::lock;
+use cosmonaut::registry::cosmos::Settings;
 use cosmonaut::registry::embedded::{Embedded, Memory as _, State};
 use cosmonaut::registry::store::Store;
 use cosmonaut::registry::template::Base;
+<<<<<<< HEAD
 use cosmonaut::registry::{Payload, Registry, answer, policy, wire};
 use cosmonaut::service::{self, Monitored, Told};
+=======
+use cosmonaut::registry::url::redacted;
+use cosmonaut::registry::{Payload, Registry, answer, policy, proxy, wire};
+use cosmonaut::report::explain::{Asked, Explanation};
+use cosmonaut::report::status::{self, View};
+use cosmonaut::report::{diff, history};
+use cosmonaut::service::{self, Monitored, Selection};
+use cosmonaut::survey::Survey;
+>>>>>>> main
 use cosmonaut::timestamp::Timestamp;
+use cosmonaut::transport::Address;
 use cosmonaut::{cli, registry};
 
 /// A target: its name, what runs it, and which of our fixtures are its seeds (parts of their paths).
 pub struct Target {
     pub name: &'static str,
     pub run: fn(&[u8]),
+    #[allow(dead_code, reason = "the guided fuzzer is handed them as files")]
     pub seeds: &'static [&'static str],
 }
 
@@ -48,6 +67,11 @@ pub const TARGETS: &[Target] = &[
         name: "events",
         run: events,
         seeds: &["events-"],
+    },
+    Target {
+        name: "docker",
+        run: docker,
+        seeds: &[".http", "http-", "fuzz/seeds/docker"],
     },
     Target {
         name: "list",
@@ -90,6 +114,21 @@ pub const TARGETS: &[Target] = &[
         seeds: &["fuzz/seeds/state"],
     },
     Target {
+        name: "history",
+        run: history,
+        seeds: &["fuzz/seeds/history"],
+    },
+    Target {
+        name: "process",
+        run: process,
+        seeds: &["fuzz/seeds/process"],
+    },
+    Target {
+        name: "runtime",
+        run: runtime,
+        seeds: &["fuzz/seeds/runtime"],
+    },
+    Target {
         name: "socket",
         run: socket,
         seeds: &["fuzz/seeds/socket"],
@@ -105,11 +144,38 @@ pub const TARGETS: &[Target] = &[
         seeds: &["docker/contexts", "fuzz/seeds/endpoint"],
     },
     Target {
+        name: "url",
+        run: url,
+        seeds: &["fuzz/seeds/url"],
+    },
+    Target {
         name: "time",
         run: time,
         seeds: &["fuzz/seeds/time"],
     },
 ];
+
+/// What a person reads: no byte of it moves a cursor, and it is not the whole of what came in.
+fn readable(words: &str, chars_max: usize) {
+    assert!(
+        !words.contains(char::is_control),
+        "a control character in a message: {words:?}"
+    );
+    let chars = words.chars().count();
+    assert!(
+        chars < chars_max,
+        "a message of {chars} characters: {words:.200}"
+    );
+}
+
+/// An error and its hint, as `main` prints them.
+fn told(error: &Error) {
+    readable(&error.to_string(), MESSAGE_CHARS_MAX);
+    readable(error.hint_text().unwrap_or_default(), MESSAGE_CHARS_MAX);
+}
+
+/// No message is longer; the longest that are meant repeat some lines of a page or of HAProxy's log.
+const MESSAGE_CHARS_MAX: usize = 4000;
 
 /// Cuts `bytes` into pieces whose lengths follow from `seed`.
 fn pieces(bytes: &[u8], mut seed: u64) -> Vec<&[u8]> {
@@ -224,14 +290,79 @@ fn events(bytes: &[u8]) {
 }
 
 fn list(bytes: &[u8]) {
-    if let Ok(rows) = container::list(bytes) {
-        assert!(rows.iter().all(|row| !row.id.is_empty()));
-        assert_eq!(
-            container::list(bytes).as_deref(),
-            Ok(rows.as_slice()),
-            "the same bytes, the same digests"
-        );
+    let whole = container::list(bytes);
+    let mut list = container::List::default();
+    for piece in pieces(bytes, seed(bytes)) {
+        list.push(piece);
     }
+    assert_eq!(
+        whole,
+        list.end(),
+        "the same bytes in pieces, the same digests"
+    );
+    match whole {
+        Ok(rows) => {
+            assert!(rows.iter().all(|row| !row.id.is_empty()));
+            // A row too few would take a container out of service.
+            let json: Vec<serde::de::IgnoredAny> =
+                serde_json::from_slice(bytes).expect("what gives rows is a list");
+            assert_eq!(rows.len(), json.len(), "each of them is there");
+        }
+        Err(words) => readable(&words, MESSAGE_CHARS_MAX),
+    }
+}
+
+/// What a daemon, or whatever stands in its place, says to one question after the other, with NULs between them.
+fn docker(bytes: &[u8]) {
+    thread_local! {
+        static DAEMON: Server = Server::new(|request| request.ends_with(b"\r\n\r\n"));
+    }
+    DAEMON.with(|daemon| {
+        let parts: Vec<Vec<u8>> = bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+        let mut parts = parts.into_iter();
+        let mut last = Vec::new();
+        // Asked more than it has answers, it says the last one again.
+        daemon.answer(Box::new(move |_| {
+            if let Some(next) = parts.next() {
+                last = next;
+            }
+            last.clone()
+        }));
+        let address = Address::Unix(daemon.path.clone());
+        let mut docker = Docker::new(address, None).at_most(Duration::from_secs(5));
+        match docker.ping() {
+            Ok(ping) => {
+                let digits = |part: &str| part.parse::<u16>().is_ok();
+                assert!(ping.api.split('.').all(digits), "{:?}", ping.api);
+            }
+            Err(error) => told(&error),
+        }
+        match docker.containers() {
+            Ok(rows) => assert!(rows.iter().all(|row| !row.id.is_empty())),
+            Err(error) => told(&error),
+        }
+        match docker.container("aaaaaaaaaaaa") {
+            Ok(found) => assert!(found.is_none_or(|one| !one.container.id.is_empty())),
+            Err(error) => told(&error),
+        }
+        match docker.container_soon("aaaaaaaaaaaa", Duration::from_secs(5)) {
+            Ok(_) => {}
+            Err(error) => told(&error),
+        }
+        match docker.events(Some(1)) {
+            Err(error) => told(&error),
+            Ok(mut stream) => loop {
+                match stream.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(error) => {
+                        told(&error);
+                        break;
+                    }
+                }
+            },
+        }
+    });
 }
 
 fn inspect(bytes: &[u8]) {
@@ -308,12 +439,7 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
     for reading in &readings {
         match reading {
             Reading::Bad(problem) | Reading::NoService(problem) => {
-                let words = problem.to_string();
-                assert!(
-                    !words.contains(char::is_control),
-                    "a control character in a message: {words:?}"
-                );
-                assert!(words.len() < 2000, "a message of {} bytes", words.len());
+                readable(&problem.to_string(), 2000);
             }
             Reading::Service(_) | Reading::Disabled => {}
         }
@@ -349,6 +475,7 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
     for candidate in &payload.candidates {
         let _ = wire::can_send(candidate);
     }
+    explained(all, &selection);
     let text = registry
         .config(&payload)
         .expect("the built-in registry routes what it can route");
@@ -380,6 +507,46 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
     (payload, text)
 }
 
+/// What `explain` prints of them: a container cannot say a line in the name of another one, or move the cursor.
+fn explained(all: &[Inspected], selection: &Selection) {
+    let nothing = BTreeMap::new();
+    let interest = Interest {
+        keyword: Keyword::new("asteroid"),
+        haproxy: "haproxy".to_owned(),
+    };
+    let survey = Survey {
+        settings: all
+            .iter()
+            .map(|one| {
+                let said = description::said(&one.env, &one.labels);
+                (one.container.id.clone(), said)
+            })
+            .collect(),
+        ..Survey::default()
+    };
+    let asked = Asked {
+        interest: &interest,
+        keyword: "asteroid",
+        cosmos: false,
+        refused: &nothing,
+    };
+    let explanation = Explanation::all(&survey, selection, asked);
+    let text = explanation.in_words();
+    assert!(
+        !text.contains(|c: char| c.is_control() && c != '\n'),
+        "{text:?}"
+    );
+    let heads = text
+        .lines()
+        .filter(|line| !line.starts_with("    "))
+        .count();
+    let others = explanation.conflicts.len() + explanation.services.len() + 1;
+    assert!(
+        heads <= explanation.containers.len() + others,
+        "a line that is nobody's: {text}"
+    );
+}
+
 fn registry_without_services() -> String {
     built_in().config(&Payload::default()).expect("no services")
 }
@@ -400,12 +567,7 @@ fn answer(bytes: &[u8]) {
     ] {
         match answer::decode(status, kind, bytes) {
             Err(fault) => {
-                let words = fault.to_string();
-                assert!(
-                    !words.contains(char::is_control),
-                    "a control character in a message: {words:?}"
-                );
-                assert!(words.len() < 4000, "a message of {} bytes", words.len());
+                readable(&fault.to_string(), MESSAGE_CHARS_MAX);
                 let _ = (fault.hint(), fault.is_passing());
             }
             Ok(text) => judged(&payload, &text),
@@ -432,9 +594,42 @@ fn judged(payload: &Payload, text: &str) {
         "only cookies change"
     );
     for trust in [false, true] {
-        let _ = answer::missing(payload, &after, trust);
+        if !answer::missing(payload, &after, trust).is_empty() {
+            continue;
+        }
+        // By another way than the config's own reader: what was asked for is somewhere in the text.
+        for candidate in &payload.candidates {
+            for instance in &candidate.containers {
+                let place = format!("{}:{}", instance.ip, candidate.port);
+                assert!(
+                    unquoted(&own).contains(&place),
+                    "no {place} in an answer that lacks nothing:\n{own}"
+                );
+            }
+        }
     }
-    let _ = policy::violations(&after);
+    if policy::violations(&after).is_empty() {
+        for line in own.lines() {
+            let word = unquoted(line.split_whitespace().next().unwrap_or_default());
+            assert!(!RUN_CODE.contains(&word.as_str()), "{line:?} is let in");
+        }
+    }
+}
+
+/// Directives that run or load code wherever they stand.
+const RUN_CODE: &[&str] = &[
+    "lua-load",
+    "lua-load-per-thread",
+    "program",
+    "external-check",
+    "insecure-fork-wanted",
+    "use-fcgi-app",
+    "filter",
+];
+
+/// Without what HAProxy takes away: quotes, and backslashes before what they do not mean otherwise.
+fn unquoted(text: &str) -> String {
+    text.replace(['"', '\'', '\\'], "")
 }
 
 fn thread_payload() -> Payload {
@@ -474,8 +669,24 @@ fn config(bytes: &[u8]) {
         let _ = changes::in_words(None, text);
     }
     let (before, after) = (Config::parse(&old), Config::parse(&new));
-    let _ = config::server_changes(&before, &after);
+    compared(&before, &after);
     let _ = changes::in_words(Some(&old), &new);
+    assert_eq!(
+        patched(&old, &diff::unified(&old, &new, "a", "b")),
+        new,
+        "the diff leads from one to the other"
+    );
+    let blocks = Blocks::new(&after, Some(&before));
+    let (suspects, _) = blocks.suspects();
+    let _ = blocks.named_in(&new);
+    let all: BTreeSet<&str> = suspects.into_iter().collect();
+    let held_back = blocks.holding_back(&all);
+    for service in all.iter().filter(|service| !blocks.has_old(service)) {
+        assert!(
+            !Config::parse(&held_back).services().contains(service),
+            "{service:?} is held back and is there:\n{held_back}"
+        );
+    }
     for service in after.services() {
         let without = after
             .without_service(service)
@@ -493,6 +704,79 @@ fn config(bytes: &[u8]) {
     }
 }
 
+/// What differs in servers: the same seen from both sides, and nothing but servers.
+fn compared(before: &Config<'_>, after: &Config<'_>) {
+    let (there, back) = (
+        config::server_changes(before, after),
+        config::server_changes(after, before),
+    );
+    let (Some(there), Some(back)) = (&there, &back) else {
+        assert_eq!(there.is_some(), back.is_some(), "only one way");
+        return;
+    };
+    let pairs: Vec<_> = there.iter().zip(back).collect();
+    assert_eq!((pairs.len(), pairs.len()), (there.len(), back.len()));
+    for (there, back) in pairs {
+        assert_eq!(there.backend, back.backend);
+        let names = |servers: &[config::Server<'_>]| -> BTreeSet<String> {
+            servers.iter().map(|one| one.name.to_owned()).collect()
+        };
+        assert_eq!(names(&there.added), names(&back.removed));
+        assert_eq!(names(&there.removed), names(&back.added));
+        assert_eq!(there.changed.len(), back.changed.len());
+    }
+    let others = |config: &Config<'_>| -> Vec<Vec<String>> {
+        config
+            .lines()
+            .filter(|line| line.keyword() != "server")
+            .filter(|line| !line.word(1).starts_with(config::DESCRIPTION_PREFIX))
+            .map(|line| line.words.iter().map(|word| word.to_string()).collect())
+            .collect()
+    };
+    assert_eq!(others(before), others(after), "more than servers differs");
+}
+
+/// `old` after a unified diff, by the rules of `patch`, with no fuzz.
+fn patched(old: &str, diff: &str) -> String {
+    if diff.is_empty() {
+        return old.to_owned();
+    }
+    let mut rest = old.split_inclusive('\n');
+    let mut new = String::new();
+    let mut at = 0;
+    let mut lines = diff.split_inclusive('\n').skip(2).peekable();
+    while let Some(line) = lines.next() {
+        if let Some(span) = line.strip_prefix("@@ -") {
+            let mut numbers = span.split([',', ' ']).map(str::parse::<usize>);
+            let start = numbers.next().expect("a start").expect("a number");
+            let is_empty = span
+                .split(' ')
+                .next()
+                .is_some_and(|one| one.ends_with(",0"));
+            let skip = if is_empty { start } else { start - 1 };
+            while at < skip {
+                new.push_str(rest.next().expect("a line to skip"));
+                at += 1;
+            }
+            continue;
+        }
+        let (sign, text) = line.split_at(1);
+        let ended = lines
+            .next_if(|next| next.starts_with("\\ No newline"))
+            .is_some();
+        let text = if ended { &text[..text.len() - 1] } else { text };
+        if sign != "+" {
+            assert_eq!(rest.next(), Some(text), "a line of the old text");
+            at += 1;
+        }
+        if sign != "-" {
+            new.push_str(text);
+        }
+    }
+    rest.for_each(|line| new.push_str(line));
+    new
+}
+
 /// An operator's base: what is accepted takes a service and keeps its own text.
 fn base(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
@@ -508,14 +792,53 @@ fn base(bytes: &[u8]) {
     }
 }
 
-fn weave(bytes: &[u8]) {
-    if let Err(unusable) = report::report(bytes) {
-        let _ = unusable.to_string();
+/// Instances of other hosts: each is a container with an address that can be routed to, and was told.
+fn instances(answer: &report::Answer) {
+    for one in weave::elsewhere(answer) {
+        assert_eq!(address::refusal(one.ip), None, "{one:?}");
+        assert!(
+            one.id.len() >= status_dns::ID_CHARS
+                && one.id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{one:?}"
+        );
+        assert!(
+            answer
+                .entries
+                .iter()
+                .any(|entry| entry.id == one.id && one.ip == entry.address && !entry.removed),
+            "{one:?}"
+        );
     }
-    let _ = report::owned(bytes);
+}
+
+fn weave(bytes: &[u8]) {
+    match report::report(bytes) {
+        Ok(answer) => instances(&answer),
+        Err(unusable) => readable(&unusable.to_string(), MESSAGE_CHARS_MAX),
+    }
+    if let Err(unusable) = report::owned(bytes) {
+        readable(&unusable.to_string(), MESSAGE_CHARS_MAX);
+    }
     let text = String::from_utf8_lossy(bytes);
-    let _ = status_dns::parse(&text);
-    let _ = report::Subnet::parse(&text);
+    let answer = status_dns::parse(&text);
+    let lines = text.split('\n').filter(|line| !line.trim_end().is_empty());
+    assert_eq!(
+        answer.entries.len() + answer.skipped,
+        lines.count(),
+        "each line is an entry or is counted"
+    );
+    instances(&answer);
+    for entry in &answer.entries {
+        assert!(entry.id.chars().count() <= status_dns::ID_CHARS);
+    }
+    for line in text.lines() {
+        if let (Some(subnet), Some((address, _))) =
+            (report::Subnet::parse(line), line.split_once('/'))
+        {
+            let address = address.parse().expect("it was read");
+            assert!(subnet.contains(address), "{line}");
+        }
+    }
 }
 
 /// A folder of this thread, removed at its end.
@@ -586,7 +909,7 @@ fn state(bytes: &[u8]) {
 /// What a HAProxy (or something else) says on its socket.
 fn socket(bytes: &[u8]) {
     thread_local! {
-        static SERVER: (Arc<Mutex<Vec<u8>>>, SocketAddr) = serve();
+        static SERVER: Server = Server::new(|question| question.ends_with(b"\n"));
     }
     let text = String::from_utf8_lossy(bytes);
     for line in text.lines() {
@@ -599,45 +922,309 @@ fn socket(bytes: &[u8]) {
             );
         }
     }
-    SERVER.with(|(reply, address)| {
-        bytes.clone_into(&mut reply.lock().unwrap_or_else(PoisonError::into_inner));
-        match socket::info(address, false, Duration::from_secs(5)) {
+    SERVER.with(|server| {
+        let reply = bytes.to_vec();
+        server.answer(Box::new(move |_| reply.clone()));
+        let address = SocketAddr::Path(server.path.clone());
+        match socket::info(&address, false, Duration::from_secs(5)) {
             Ok(info) => assert!(!info.version.is_empty()),
-            Err(error) => {
-                let _ = error.to_string();
-            }
+            Err(error) => told(&error),
         }
     });
 }
 
-fn serve() -> (Arc<Mutex<Vec<u8>>>, SocketAddr) {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!(
-        "csm-fuzz-{}-{}.sock",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    );
-    let path = std::env::temp_dir().join(name);
-    let _ = fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).expect("a socket");
-    let reply = Arc::new(Mutex::new(Vec::new()));
-    let shared = Arc::clone(&reply);
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            let bytes = shared
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let half = bytes.len() / 2;
-            let _ = stream
-                .write_all(&bytes[..half])
-                .and_then(|()| stream.write_all(&bytes[half..]));
-            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+/// What a HAProxy says to each of our commands, with NULs between: `show info`, `show servers state`, `add server`, all
+/// others. A change by the socket counts as made only if all of it says so.
+fn runtime(bytes: &[u8]) {
+    const OLD: &str = "backend be_web\n    server a1 10.0.0.1:80 check\n";
+    const NEW: &str =
+        "backend be_web\n    server a1 10.0.0.1:80 check\n    server a2 10.0.0.2:80 check\n";
+    thread_local! {
+        static SERVER: Server = Server::new(|question| question.ends_with(b"\n"));
+    }
+    let parts: Vec<Vec<u8>> = bytes
+        .splitn(4, |byte| *byte == 0)
+        .map(<[u8]>::to_vec)
+        .collect();
+    let part = |at: usize| parts.get(at).cloned().unwrap_or_default();
+    let text = |at: usize| String::from_utf8_lossy(&part(at)).into_owned();
+    for at in 0..4 {
+        let _ = (master::answer(&text(at)), servers::read(&text(at)));
+        if let Some(processes) = master::read(&text(at)) {
+            assert!(text(at).contains("master"), "{processes:?}");
+        }
+    }
+    SERVER.with(|server| {
+        let replies = parts.clone();
+        server.answer(Box::new(move |question| {
+            let at = match question {
+                b"show info\n" => 0,
+                b"show servers state\n" => 1,
+                _ if question.starts_with(b"add server ") => 2,
+                _ => 3,
+            };
+            replies.get(at).cloned().unwrap_or_default()
+        }));
+        let mut runtime = Runtime::new(SocketAddr::Path(server.path.clone()));
+        let (old, new) = (Config::parse(OLD), Config::parse(NEW));
+        let shown = Shown {
+            loaded: "0123456789abcdef",
+            current: "fedcba9876543210",
+        };
+        match runtime.apply(&old, &new, shown) {
+            Ok(print) => {
+                assert!([shown.loaded, shown.current].contains(&print.as_str()));
+                assert!(
+                    text(0).contains(&format!("cosmonaut:{print}")),
+                    "HAProxy shows another config"
+                );
+                assert_eq!(text(2).trim(), "New server registered.");
+                assert_eq!(text(3).trim(), "");
+                let rows = text(1);
+                for address in ["10.0.0.1", "10.0.0.2"] {
+                    assert!(
+                        rows.lines().any(|row| row.contains(address)
+                            && row.contains("be_web")
+                            && row.contains("80")),
+                        "no server at {address} in {rows}"
+                    );
+                }
+            }
+            Err(doubt) => assert!(!doubt.is_empty()),
         }
     });
-    (reply, SocketAddr::Path(path))
+}
+
+/// Makes an answer of a question.
+type Reply = Box<dyn FnMut(&[u8]) -> Vec<u8> + Send>;
+
+/// A Unix socket that answers one question on each connection, in two pieces, and closes it.
+struct Server {
+    path: PathBuf,
+    reply: Arc<Mutex<Reply>>,
+}
+
+impl Server {
+    /// `is_whole` tells when a question has come to its end.
+    fn new(is_whole: fn(&[u8]) -> bool) -> Server {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!(
+            "csm-fuzz-{}-{}.sock",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let reply: Arc<Mutex<Reply>> = Arc::new(Mutex::new(Box::new(|_| Vec::new())));
+        let shared = Arc::clone(&reply);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let (mut question, mut piece) = (Vec::new(), [0; 4096]);
+                while !is_whole(&question) {
+                    match stream.read(&mut piece) {
+                        Ok(1..) if question.len() > 1 << 16 => break,
+                        Ok(0) | Err(_) => break,
+                        Ok(length) => question.extend_from_slice(&piece[..length]),
+                    }
+                }
+                let bytes = (shared.lock().unwrap_or_else(PoisonError::into_inner))(&question);
+                let half = bytes.len() / 2;
+                let _ = stream
+                    .write_all(&bytes[..half])
+                    .and_then(|()| stream.write_all(&bytes[half..]));
+            }
+        });
+        Server { path, reply }
+    }
+
+    fn answer(&self, reply: Reply) {
+        *self.reply.lock().unwrap_or_else(PoisonError::into_inner) = reply;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The processes of this machine; any container's is among them, with the name and the words that it likes. They are
+/// parted by lines `--`, and their files (comm, stat, cmdline, status, mountinfo, cgroup) by lines `-`.
+fn process(bytes: &[u8]) {
+    const FILES: [&str; 6] = ["comm", "stat", "cmdline", "status", "mountinfo", "cgroup"];
+    in_folder("proc", |folder| {
+        let config = folder.join("haproxy.cfg");
+        fs::write(&config, "global\n").expect("written");
+        let mut pids = Vec::new();
+        for (number, process) in split_at(bytes, b"\n--\n").into_iter().take(4).enumerate() {
+            let pid = 10 + number;
+            let of_process = folder.join(pid.to_string());
+            fs::create_dir_all(of_process.join("root/etc")).expect("a folder");
+            fs::write(of_process.join("root/etc/haproxy.cfg"), "global\n").expect("written");
+            let parts = split_at(process, b"\n-\n");
+            for (file, part) in FILES
+                .iter()
+                .zip(parts.iter().chain(std::iter::repeat(&&b""[..])))
+            {
+                fs::write(of_process.join(file), part).expect("written");
+            }
+            pids.push(pid as u32);
+        }
+        let all = process::all(folder);
+        for one in &all {
+            assert!(pids.contains(&one.pid), "{one:?}");
+            let is_worker = |other: &process::Process| other.workers.contains(&one.pid);
+            assert!(!all.iter().any(is_worker), "{one:?} is somebody's worker");
+            assert!(one.files.iter().all(|file| file.is_absolute()), "{one:?}");
+            assert!(!one.is_of(""), "no container has no id");
+            let _ = (one.reads(&config), one.is_of("0123456789ab"));
+            if one.reads_text(&config) {
+                assert!(!one.files.is_empty());
+            }
+            if let Some(file) = one.mounted_alone() {
+                assert!(one.files.iter().any(|known| known == file));
+            }
+        }
+        for pid in pids {
+            let _ = fs::remove_dir_all(folder.join(pid.to_string()));
+        }
+    });
+}
+
+fn split_at<'b>(bytes: &'b [u8], border: &[u8]) -> Vec<&'b [u8]> {
+    let mut parts = Vec::new();
+    let mut rest = bytes;
+    while let Some(at) = rest
+        .windows(border.len())
+        .position(|window| window == border)
+    {
+        parts.push(&rest[..at]);
+        rest = &rest[at + border.len()..];
+    }
+    parts.push(rest);
+    parts
+}
+
+/// The history's index, a config of it, the file of a hold, that of the status and a lock, with NULs between them.
+fn history(bytes: &[u8]) {
+    in_folder("history", |folder| {
+        let parts: Vec<&[u8]> = bytes.splitn(5, |byte| *byte == 0).collect();
+        let part = |at: usize| parts.get(at).copied().unwrap_or_default();
+        let of_history = folder.join("history");
+        let _ = fs::remove_dir_all(&of_history);
+        fs::create_dir_all(&of_history).expect("a folder");
+        for (path, at) in [
+            (of_history.join("index.json"), 0),
+            (of_history.join("1.cfg"), 1),
+            (of_history.join("hold.json"), 2),
+            (folder.join("status.json"), 3),
+            (folder.join("watch.lock"), 4),
+        ] {
+            fs::write(path, part(at)).expect("written");
+        }
+        assert_eq!(lock::holder(folder, lock::WATCH), None, "nobody holds it");
+        let now = Timestamp::from_unix_nanos(1_800_000_000_000_000_000);
+        let history = history::History::new(folder);
+        let hold = history.hold().expect("a file that can be read");
+        assert!(hold.is_some(), "whatever it says, it holds");
+        match status::read(folder) {
+            Ok(status) => {
+                let view = View::new(status, None, hold.clone(), now);
+                assert!(!view.ok, "nobody runs");
+                let _ = view.in_words(now);
+            }
+            Err(error) => told(&error),
+        }
+        match history.entries() {
+            Ok(entries) => {
+                let _ = history::in_words(&entries, None, hold.as_ref());
+                for entry in entries.iter().take(20) {
+                    match history.text(entry) {
+                        Ok(text) => {
+                            let (body, print) = config::split_fingerprint(&text);
+                            assert_eq!(print, Some(config::fingerprint(body).as_str()));
+                        }
+                        Err(error) => assert!(!error.to_string().is_empty()),
+                    }
+                }
+                if let Ok(entry) = history::choose(&entries, None, None, hold.as_ref()) {
+                    assert!(entries.contains(entry));
+                }
+            }
+            Err(error) => told(&error),
+        }
+        // Whatever was there, the next config is kept and can be had again.
+        let next = config::with_fingerprint("backend be_web\n    server a 10.0.0.1:80\n");
+        history.keep(&next, "start", "+web");
+        let entries = history.entries().expect("an index of our own");
+        let newest = entries.first().expect("the one that was just kept");
+        assert_eq!(
+            Some(newest.fingerprint.as_str()),
+            config::split_fingerprint(&next).1
+        );
+        assert!(entries.len() <= 10, "{} are kept", entries.len());
+    });
+}
+
+/// Four lines: what stands before a password, what stands after it, a host, a list of hosts. No message shows the password.
+fn url(bytes: &[u8]) {
+    const PASSWORD: &str = "hunter2";
+    let text = String::from_utf8_lossy(bytes);
+    if text.contains(PASSWORD) {
+        return;
+    }
+    let mut lines = text.lines();
+    let mut line = || lines.next().unwrap_or_default();
+    let (before, after, host, names) = (line(), line(), line(), line());
+    for scheme in ["https://", "http://", ""] {
+        let url = format!("{scheme}{before}{PASSWORD}@{after}");
+        let arguments = ["sync", "--cosmos-url", &url, "-t", "t"].map(OsString::from);
+        match cli::parse(arguments, &|_| None, "") {
+            Err(error) => {
+                let words = format!("{error} {}", error.hint_text().unwrap_or_default());
+                assert!(!words.contains(PASSWORD), "{words}");
+            }
+            // Behind a slash it is a path, and not a password.
+            Ok(_) if before.contains(['/', '?', '#']) => {}
+            Ok(_) => {
+                let shown = format!("{} {:?}", redacted(&url), Settings::new(&url));
+                assert!(!shown.contains(PASSWORD), "{shown}");
+            }
+        }
+    }
+    for line in text.lines() {
+        if let Ok(address) = router::address(line, 6784) {
+            let shown = address.to_string();
+            let again = router::address(&shown, 1).expect("its own words");
+            assert_eq!(again.to_string(), shown, "of {line:?}");
+        }
+    }
+    let variable = |no_proxy: &str| {
+        let no_proxy = no_proxy.to_owned();
+        move |name: &str| match name {
+            "all_proxy" => Some("http://proxy:3128".to_owned()),
+            "no_proxy" => Some(no_proxy.clone()),
+            _ => None,
+        }
+    };
+    let proxy = proxy::of(true, host, &variable(names));
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    assert!(
+        !proxy::is_loopback(bare) || proxy.is_none(),
+        "{host:?} by a proxy"
+    );
+    assert_eq!(
+        proxy::of(true, host, &variable(&format!("{names},*"))),
+        None,
+        "all are named"
+    );
+    assert_eq!(
+        proxy::of(false, host, &variable(names)).is_some(),
+        proxy.is_some()
+    );
 }
 
 /// A command line: one argument a line; lines `$NAME=value` are variables.
@@ -713,11 +1300,13 @@ fn endpoint(bytes: &[u8]) {
             };
             match endpoint::resolve(host, &env) {
                 Ok(found) => {
-                    let _ = found.address.to_string();
+                    let shown = found.address.to_string();
+                    assert!(!shown.contains(char::is_control), "{shown:?}");
+                    let none = |_: &str| None;
+                    let again = endpoint::resolve(Some(&shown), &none).expect("its own words");
+                    assert_eq!(again.address.to_string(), shown);
                 }
-                Err(error) => {
-                    let _ = error.to_string();
-                }
+                Err(error) => told(&error),
             }
         }
     });

@@ -511,6 +511,38 @@ fn history_rollback_and_resume() {
     );
 }
 
+/// Whether a rollback holds cannot be told: nothing changes, and it is an error that says what to do.
+#[test]
+fn a_hold_that_cannot_be_read_is_an_error_and_not_a_hold() {
+    let sandbox = Sandbox::new("hold-unreadable");
+    sandbox.docker.add(web("asteroid-a", "10.7.0.2"));
+    sandbox.sync(&[]).exits(0);
+    let before = sandbox.config();
+    // A folder of that name cannot be read, by root neither.
+    let hold = sandbox.state().join("history/hold.json");
+    fs::create_dir_all(&hold).expect("a folder");
+    sandbox.docker.add(web("asteroid-b", "10.7.0.3"));
+    let run =
+        sandbox
+            .sync(&[])
+            .exits(1)
+            .says(&["error: cannot read", "hold.json", "cosmonaut resume"]);
+    assert!(!run.stderr.contains("a rollback holds config"), "{run}");
+    assert_eq!(sandbox.config(), before);
+    // What only shows says so and shows the rest.
+    for command in ["plan", "history"] {
+        let shown = sandbox
+            .run(command, &[])
+            .says(&["cannot read", "hold.json"]);
+        assert!(!shown.stdout.is_empty(), "{shown}");
+    }
+    let mut watch = sandbox.watch(&[]);
+    watch.wait_log("hold.json", SOON);
+    fs::remove_dir(&hold).expect("removed");
+    sandbox.wait_config("both", SOON, |routes| routes.all().len() == 2);
+    watch.stop();
+}
+
 #[test]
 fn a_rollback_that_haproxy_refuses_holds_nothing() {
     let sandbox = Sandbox::new("rollback-refused");
