@@ -32,6 +32,10 @@ use cosmonaut::registry::cosmos::Settings;
 use cosmonaut::registry::embedded::{Embedded, Memory as _, State};
 use cosmonaut::registry::store::Store;
 use cosmonaut::registry::template::Base;
+<<<<<<< HEAD
+use cosmonaut::registry::{Payload, Registry, answer, policy, wire};
+use cosmonaut::service::{self, Monitored, Told};
+=======
 use cosmonaut::registry::url::redacted;
 use cosmonaut::registry::{Payload, Registry, answer, policy, proxy, wire};
 use cosmonaut::report::explain::{Asked, Explanation};
@@ -39,6 +43,7 @@ use cosmonaut::report::status::{self, View};
 use cosmonaut::report::{diff, history};
 use cosmonaut::service::{self, Monitored, Selection};
 use cosmonaut::survey::Survey;
+>>>>>>> main
 use cosmonaut::timestamp::Timestamp;
 use cosmonaut::transport::Address;
 use cosmonaut::{cli, registry};
@@ -413,7 +418,7 @@ impl registry::embedded::Memory for Forgetful {
         Ok(State::default())
     }
 
-    fn save(&mut self, _: &str, _: &State) -> cosmonaut::error::Result<()> {
+    fn save(&mut self, _: &str, _: &State<&str>) -> cosmonaut::error::Result<()> {
         Ok(())
     }
 }
@@ -465,9 +470,8 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
         })
         .collect();
     let mut registry = built_in();
-    let mut selection: Selection = service::select(&monitored);
-    selection.leave_out(|candidate| registry.can_route(candidate));
-    let payload = selection.payload("fuzz", &[]);
+    let mut selection = service::select(&monitored, Told::All, |one| registry.can_route(one));
+    let payload = selection.payload("fuzz", Vec::new());
     for candidate in &payload.candidates {
         let _ = wire::can_send(candidate);
     }
