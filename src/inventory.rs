@@ -186,7 +186,10 @@ impl Inventory {
         let exists = state.running || state.paused || state.restarting;
         if !exists || state.dead {
             self.known.remove(id);
-            if container.name == self.interest.haproxy {
+            let seen = |away: &Container| away.id == container.id;
+            if container.name == self.interest.haproxy
+                && !self.haproxy_away.as_deref().is_some_and(seen)
+            {
                 self.haproxy_away = Some(Box::new(container));
             }
             return;
@@ -392,9 +395,7 @@ impl Inventory {
     /// The name of HAProxy's container, when it does not run as far as is known and its networks could make a
     /// difference: it may be there all the same, which no list says.
     pub fn haproxy_wanted(&self) -> Option<&str> {
-        let undecided = |known: &Known| {
-            known.container.networks.len() > 1 || known.container.network_mode == NetworkMode::Host
-        };
+        let undecided = |known: &Known| known.container.networks.len() > 1;
         let mut known = self.known.values().map(Box::as_ref);
         let wanted = self.haproxy_here().is_none() && known.any(undecided);
         wanted.then_some(self.interest.haproxy.as_str())
@@ -540,9 +541,10 @@ mod tests {
             None,
             "one network is no question"
         );
-        let mut host = sample::inspected("b", "asteroid-b", 1, &[]);
-        host.container.network_mode = NetworkMode::Host;
-        inventory.inspected("b", Some(host), None);
+        let mut several = sample::inspected("b", "asteroid-b", 1, &[]);
+        let networks = &mut several.container.networks;
+        networks.extend(networks.clone());
+        inventory.inspected("b", Some(several), None);
         assert_eq!(inventory.haproxy_wanted(), Some("haproxy"));
         runs(&mut inventory, "c", "haproxy", 1, Some(1));
         assert_eq!(inventory.haproxy_wanted(), None, "it runs");

@@ -93,7 +93,8 @@ impl fmt::Display for Source {
 pub struct Context<'a> {
     /// `--network`.
     pub network: Option<&'a str>,
-    /// HAProxy's container; `None` when there is none of that name, so HAProxy runs on the host.
+    /// HAProxy's container, running or as it was last seen; `None` when there is none of that name, so it runs on
+    /// the host.
     pub haproxy: Option<&'a Container>,
     /// An address of the host that is neither loopback nor link-local, if one is known.
     pub host: Option<IpAddr>,
@@ -255,6 +256,8 @@ fn networks(container: &Container) -> Vec<&Network> {
 /// The address of a container on the host's network.
 fn host(context: &Context<'_>) -> Address {
     let haproxy_on_host = match context.haproxy {
+        // One that was never seen to run may be of former days, and HAProxy on this host by now.
+        Some(haproxy) if !haproxy.state.running => true,
         None => true,
         Some(haproxy) => network_owner(haproxy, context)
             .is_ok_and(|owner| owner.network_mode == NetworkMode::Host),

@@ -565,6 +565,24 @@ fn the_hosts_network_and_others_networks() {
 }
 
 #[test]
+fn a_haproxy_that_was_never_seen_to_run_keeps_nobody_off_the_hosts_network() {
+    let mut haproxy = made("haproxy", "app=");
+    haproxy.state.running = false;
+    let view = View::default();
+    let context = Context {
+        network: None,
+        haproxy: Some(&haproxy),
+        host: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10))),
+        mode: Mode::Auto,
+        weave: &view,
+        find: &|_| None,
+    };
+    let web = made("web", "host");
+    let expected = "192.0.2.10 by the host's network";
+    assert_eq!(line(&of(&web, &context)), expected);
+}
+
+#[test]
 fn the_hosts_address_must_be_one_that_can_be_a_server() {
     let web = made("web", "host");
     let view = View::default();
