@@ -5,7 +5,7 @@
 //! four servers, of whose containers neither an event nor an inspect said that they stopped or changed,
 //! has to look again first. What the second look says counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 
 use crate::registry::Payload;
 use crate::service::{self, Finding, Selection};
@@ -16,8 +16,9 @@ const SERVERS_MIN: usize = 4;
 /// What HAProxy last had, and what was heard since.
 #[derive(Debug, Default)]
 pub struct Guard {
-    /// Short ids, each with the longest form known; `None` before the first pass.
-    routed: Option<BTreeMap<String, String>>,
+    /// Container ids in the longest form known, sorted; `None` before the first pass. Boxed: there may be
+    /// thousands, and they stay.
+    routed: Option<Vec<Box<str>>>,
     heard_of: BTreeSet<String>,
 }
 
@@ -34,39 +35,35 @@ impl Guard {
 
     /// HAProxy has these servers: container ids, whole or short.
     pub fn has<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
-        let ids = ids.into_iter();
-        self.routed = Some(
-            ids.map(|id| (service::short(id).to_owned(), id.to_owned()))
-                .collect(),
-        );
+        let mut routed: Vec<Box<str>> = ids.into_iter().map(Box::from).collect();
+        routed.sort_unstable();
+        routed.dedup_by(|one, other| service::short(one) == service::short(other));
+        self.routed = Some(routed);
         self.heard_of.clear();
     }
 
-    /// HAProxy has what this pass came to.
-    pub fn applied(&mut self, payload: &Payload, selection: &Selection) {
-        let verdicts = selection.verdicts.iter().map(|verdict| verdict.id.as_str());
-        let whole: BTreeMap<&str, &str> = verdicts.map(|id| (service::short(id), id)).collect();
-        let ids: Vec<&str> = payload
-            .running
-            .iter()
-            .map(|running| {
-                whole
-                    .get(service::short(&running.id))
-                    .copied()
-                    .unwrap_or(&running.id)
-            })
-            .collect();
+    /// HAProxy has what this pass came to; `known` are the whole ids of this host's containers, sorted.
+    pub fn applied<'i>(&mut self, payload: &Payload, known: impl IntoIterator<Item = &'i str>) {
+        let mut ids: Vec<&str> = payload.running.iter().map(|one| one.id.as_str()).collect();
+        ids.sort_unstable();
+        let mut known = known.into_iter().peekable();
+        for id in &mut ids {
+            while known
+                .next_if(|whole| service::short(whole) < service::short(id))
+                .is_some()
+            {}
+            if let Some(whole) = known.peek().filter(|whole| whole.starts_with(*id)) {
+                *id = whole;
+            }
+        }
         self.has(ids);
     }
 
     /// The ids of servers that this pass would take away without a word of Docker's, if they are too many.
     pub fn objection(&self, payload: &Payload, selection: &Selection) -> Option<Vec<String>> {
         let routed = self.routed.as_ref()?;
-        let now: BTreeSet<&str> = payload
-            .running
-            .iter()
-            .map(|running| service::short(&running.id))
-            .collect();
+        let running = payload.running.iter();
+        let now: HashSet<&str> = running.map(|one| service::short(&one.id)).collect();
         // What inspect says of a container that is known: stopping, paused, not healthy.
         let explained: BTreeSet<&str> = selection
             .verdicts
@@ -76,18 +73,18 @@ impl Guard {
             .collect();
         let missing: Vec<String> = routed
             .iter()
-            .filter(|(short, _)| {
-                let short = short.as_str();
+            .filter(|id| {
+                let short = service::short(id);
                 !now.contains(short) && !explained.contains(short) && !self.heard_of.contains(short)
             })
-            .map(|(_, id)| id.clone())
+            .map(|id| id.to_string())
             .collect();
         (routed.len() >= SERVERS_MIN && missing.len() * 2 > routed.len()).then_some(missing)
     }
 
     /// How many servers HAProxy has.
     pub fn size(&self) -> usize {
-        self.routed.as_ref().map_or(0, BTreeMap::len)
+        self.routed.as_ref().map_or(0, Vec::len)
     }
 }
 
@@ -170,7 +167,7 @@ mod tests {
         ] {
             let mut guard = Guard::default();
             assert_eq!(guard.objection(&payload(has), &paused(inspected)), None);
-            guard.applied(&payload(had), &Selection::default());
+            guard.applied(&payload(had), []);
             heard.iter().for_each(|id| guard.heard_of(id));
             let objection = guard.objection(&payload(has), &paused(inspected));
             let expected = expected.map(|ids| ids.iter().map(|&id| id.to_owned()).collect());
@@ -188,10 +185,7 @@ mod tests {
         ];
         let short: Vec<&str> = whole.iter().map(|id| service::short(id)).collect();
         let mut guard = Guard::default();
-        guard.applied(
-            &payload(&short),
-            &paused(&whole.each_ref().map(String::as_str)),
-        );
+        guard.applied(&payload(&short), whole.iter().map(String::as_str));
         assert_eq!(guard.size(), 4);
         let objection = guard.objection(&payload(&[]), &Selection::default());
         assert_eq!(

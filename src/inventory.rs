@@ -66,6 +66,12 @@ impl Interest {
     pub fn in_name(&self, name: &str) -> bool {
         name.is_empty() || name == self.haproxy || self.keyword.matches(name)
     }
+
+    fn monitors(&self, name: &str, reading: &Reading) -> bool {
+        let names_a_service = description::names_a_service(reading);
+        self.keyword.matches(name)
+            && (names_a_service || !(name == self.haproxy || self.keyword.is_empty()))
+    }
 }
 
 /// One container, as the last inspect told.
@@ -77,6 +83,8 @@ pub struct Known {
     pub reading: Reading,
     /// It got its stop signal and is given until then to be gone.
     pub leaving_until: Option<Instant>,
+    /// Whether it is one of ours, and not only known for another's sake.
+    monitored: bool,
     /// Digest of the list row that the inspect belongs to; `None` after an event.
     digest: Option<u64>,
 }
@@ -199,12 +207,14 @@ impl Inventory {
         if container.name == self.interest.haproxy {
             self.haproxy_away = None;
         }
+        let monitored = self.interest.monitors(&container.name, &reading);
         self.known.insert(
             container.id.clone(),
             Box::new(Known {
                 container,
                 reading,
                 leaving_until,
+                monitored,
                 digest,
             }),
         );
@@ -412,12 +422,8 @@ impl Inventory {
     /// Monitored containers, by id. HAProxy's own is none, unless its name holds the keyword and it
     /// names a service; with an empty keyword only containers that name a service are monitored.
     pub fn monitored(&self) -> impl Iterator<Item = &Known> {
-        self.known.values().map(Box::as_ref).filter(|known| {
-            let names_a_service = description::names_a_service(&known.reading);
-            let haproxy = known.container.name == self.interest.haproxy;
-            self.interest.keyword.matches(&known.container.name)
-                && (names_a_service || !(haproxy || self.interest.keyword.is_empty()))
-        })
+        let known = self.known.values().map(Box::as_ref);
+        known.filter(|known| known.monitored)
     }
 
     /// Ids of containers that lend their network to a known one.

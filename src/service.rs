@@ -4,7 +4,7 @@
 //! the oldest one's word counts, so that a newcomer cannot take over what runs; who lost is reported.
 //! The same containers give the same services in the same order, whatever order they came in.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::address::{Address, Source};
@@ -78,10 +78,21 @@ pub struct Selection {
     /// Services in the order of their rules. One whose containers are all out for now has no instances:
     /// its requests get 503, not another service's page.
     pub services: Vec<Candidate>,
-    /// A verdict for each monitored container, by name.
+    /// A verdict for each monitored container of which [`Told`] wants one, by name.
     pub verdicts: Vec<Verdict>,
     /// Services that are in each other's way, a sentence each.
     pub conflicts: Vec<String>,
+    /// How many containers are routed, with and without a verdict.
+    pub routed: usize,
+}
+
+/// Of which containers a selection tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Of all.
+    All,
+    /// Of those that are not routed, or of which there is more to say: a pass over thousands needs no more.
+    Trouble,
 }
 
 /// A container whose description is valid.
@@ -91,86 +102,72 @@ struct Member<'a> {
     port: u16,
 }
 
-/// Sorts monitored containers into services.
-pub fn select(monitored: &[Monitored<'_>]) -> Selection {
-    let mut by_age: Vec<&Monitored<'_>> = monitored.iter().collect();
-    by_age.sort_by(|a, b| {
-        (a.container.created, &a.container.id).cmp(&(b.container.created, &b.container.id))
-    });
-
+/// Sorts monitored containers into services. A service that the registry cannot route as it is meant is left
+/// out, with the reasons; `can_route` is asked before its containers are in it.
+pub fn select(
+    monitored: &[Monitored<'_>],
+    told: Told,
+    can_route: impl Fn(&Candidate) -> Result<(), String>,
+) -> Selection {
     let clashing = clashing(monitored);
-    let mut verdicts = Vec::with_capacity(monitored.len());
-    let mut groups: BTreeMap<&str, Vec<Member<'_>>> = BTreeMap::new();
-    for monitored in by_age {
+    let mut selection = Selection::default();
+    let mut members = Vec::with_capacity(monitored.len());
+    for monitored in monitored {
         match described(monitored) {
-            Ok(member) => groups
-                .entry(&member.description.service)
-                .or_default()
-                .push(member),
-            Err(finding) => verdicts.push(verdict(monitored, None, finding, Vec::new())),
+            Ok(member) => members.push(member),
+            Err(finding) => {
+                selection
+                    .verdicts
+                    .push(verdict(monitored, None, finding, Vec::new()));
+            }
         }
     }
-    let mut services = Vec::with_capacity(groups.len());
-    for members in groups.into_values() {
-        services.extend(service(&members, &clashing, &mut verdicts));
+    members.sort_by(|a, b| {
+        let (one, other) = (a.monitored.container, b.monitored.container);
+        let by_service = a.description.service.cmp(&b.description.service);
+        by_service
+            .then_with(|| one.created.cmp(&other.created))
+            .then_with(|| one.id.cmp(&other.id))
+    });
+    for members in members.chunk_by(|a, b| a.description.service == b.description.service) {
+        service(members, &clashing, told, &can_route, &mut selection);
     }
-    services.sort_by(registry::in_order);
-    verdicts.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let conflicts = conflicts(&services);
-    Selection {
-        services,
-        verdicts,
-        conflicts,
-    }
+    selection.services.sort_by(registry::in_order);
+    selection
+        .verdicts
+        .sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    selection.conflicts = conflicts(&selection.services);
+    selection
 }
 
 impl Selection {
     /// What a registry is asked: every service as a candidate, and all that runs, `elsewhere` being
-    /// instances on other hosts.
-    pub fn payload(&self, table: &str, elsewhere: &[Running]) -> Payload {
-        let running_here = self.services.iter().flat_map(|service| {
+    /// instances on other hosts. The services are handed over: thousands are not copied.
+    pub fn payload(&mut self, table: &str, elsewhere: Vec<Running>) -> Payload {
+        let candidates = std::mem::take(&mut self.services);
+        let running_here = candidates.iter().flat_map(|service| {
             service.containers.iter().map(|instance| Running {
                 service_name: service.service_name.clone(),
                 id: instance.id.clone(),
                 ip: instance.ip.clone(),
             })
         });
-        let here: BTreeSet<&str> = self
-            .services
-            .iter()
-            .flat_map(|service| &service.containers)
-            .map(|instance| instance.id.as_str())
-            .collect();
-        let running_elsewhere = elsewhere
-            .iter()
-            .filter(|other| !here.contains(other.id.as_str()))
-            .cloned();
+        let mut running: Vec<Running> = running_here.collect();
+        if !elsewhere.is_empty() {
+            let here: HashSet<&str> = running.iter().map(|one| one.id.as_str()).collect();
+            let others: Vec<Running> = elsewhere
+                .into_iter()
+                .filter(|other| !here.contains(other.id.as_str()))
+                .collect();
+            running.extend(others);
+        }
         let mut payload = Payload {
             table: table.to_owned(),
-            running: running_here.chain(running_elsewhere).collect(),
-            candidates: self.services.clone(),
+            running,
+            candidates,
         };
         registry::sort(&mut payload);
         payload
-    }
-
-    /// Leaves out the services that the registry cannot route as they are meant, with its reasons.
-    pub fn leave_out(&mut self, can_route: impl Fn(&Candidate) -> Result<(), String>) {
-        let verdicts = &mut self.verdicts;
-        self.services.retain(|service| {
-            let Err(why) = can_route(service) else {
-                return true;
-            };
-            for verdict in verdicts.iter_mut() {
-                if verdict.service.as_deref() == Some(&service.service_name) {
-                    verdict.finding = Finding::LeftOut {
-                        why: why.clone(),
-                        fault: true,
-                    };
-                }
-            }
-            false
-        });
     }
 
     /// How many containers are routed, pending and left out.
@@ -179,7 +176,7 @@ impl Selection {
             self.verdicts.iter().filter(|v| wanted(&v.finding)).count()
         };
         (
-            count(|finding| matches!(finding, Finding::Routed { .. })),
+            self.routed,
             count(|finding| matches!(finding, Finding::Pending(_))),
             count(|finding| matches!(finding, Finding::LeftOut { .. })),
         )
@@ -210,23 +207,38 @@ fn described<'a>(monitored: &'a Monitored<'a>) -> Result<Member<'a>, Finding> {
     }
 }
 
-/// Builds one service of its members, oldest first; pushes a verdict for each member.
+/// Builds one service of its members, oldest first, and a verdict for each of them that is to be told of.
 fn service(
     members: &[Member<'_>],
     clashing: &BTreeSet<&str>,
-    verdicts: &mut Vec<Verdict>,
-) -> Option<Candidate> {
+    told: Told,
+    can_route: impl Fn(&Candidate) -> Result<(), String>,
+    selection: &mut Selection,
+) {
     // A container that is on its way out no longer says how its successors are routed.
     let leader = members
         .iter()
         .find(|member| !member.monitored.leaving)
-        .or(members.first())?;
-    let mut instances = Vec::new();
+        .or(members.first());
+    let Some(leader) = leader else { return };
+    let mut candidate = Candidate {
+        service_name: leader.description.service.clone(),
+        port: leader.port,
+        config_mode: leader.description.mode,
+        predicate: leader.description.patterns.join(" "),
+        cookie: leader.description.cookie.clone(),
+        containers: Vec::with_capacity(members.len()),
+    };
+    let refusal = can_route(&candidate).err();
     for member in members {
         let mut notes = Vec::new();
-        let finding = match out_of_service(member.monitored) {
-            Some(finding) => finding,
-            None if member.port != leader.port => Finding::LeftOut {
+        let placed = match (out_of_service(member.monitored), &refusal) {
+            (_, Some(why)) => Err(Finding::LeftOut {
+                why: why.clone(),
+                fault: true,
+            }),
+            (Some(finding), None) => Err(finding),
+            (None, None) if member.port != leader.port => Err(Finding::LeftOut {
                 why: format!(
                     "PORT {} differs from PORT {} of {}, the oldest container of service {}; \
                      one service has one port",
@@ -236,28 +248,43 @@ fn service(
                     leader.description.service
                 ),
                 fault: true,
-            },
-            None => {
+            }),
+            (None, None) => {
                 notes = differences(member, leader);
-                reached(member, clashing, &mut instances)
+                reached(member)
             }
         };
-        verdicts.push(verdict(
+        let finding = match placed {
+            Ok((ip, source)) => {
+                let server = server_name(&member.monitored.container.id, clashing);
+                selection.routed += 1;
+                candidate.containers.push(Instance {
+                    id: server.to_owned(),
+                    ip: ip.to_string(),
+                });
+                if told == Told::Trouble && notes.is_empty() {
+                    continue;
+                }
+                Finding::Routed {
+                    server: server.to_owned(),
+                    ip,
+                    source: source.clone(),
+                    port: member.port,
+                }
+            }
+            Err(finding) => finding,
+        };
+        selection.verdicts.push(verdict(
             member.monitored,
             Some(&leader.description.service),
             finding,
             notes,
         ));
     }
-    instances.sort_by(|a: &Instance, b| a.id.cmp(&b.id));
-    Some(Candidate {
-        service_name: leader.description.service.clone(),
-        port: leader.port,
-        config_mode: leader.description.mode,
-        predicate: leader.description.patterns.join(" "),
-        cookie: leader.description.cookie.clone(),
-        containers: instances,
-    })
+    if refusal.is_none() {
+        candidate.containers.sort_by(|a, b| a.id.cmp(&b.id));
+        selection.services.push(candidate);
+    }
 }
 
 /// Why a container takes no requests for now, if so.
@@ -283,35 +310,24 @@ fn out_of_service(monitored: &Monitored<'_>) -> Option<Finding> {
     Some(Finding::LeftOut { why, fault: false })
 }
 
-fn reached(
-    member: &Member<'_>,
-    clashing: &BTreeSet<&str>,
-    instances: &mut Vec<Instance>,
-) -> Finding {
+/// Where it can be reached, and how we know.
+fn reached<'a>(member: &'a Member<'_>) -> Result<(IpAddr, &'a Source), Finding> {
     match &member.monitored.address {
-        Address::Known { ip, source, .. } => {
-            let id = &member.monitored.container.id;
-            let server = if clashing.contains(short(id)) {
-                id.clone()
-            } else {
-                short(id).to_owned()
-            };
-            instances.push(Instance {
-                id: server.clone(),
-                ip: ip.to_string(),
-            });
-            Finding::Routed {
-                server,
-                ip: *ip,
-                source: source.clone(),
-                port: member.port,
-            }
-        }
-        Address::Pending(why) => Finding::Pending(why.clone()),
-        Address::None(why) => Finding::LeftOut {
+        Address::Known { ip, source, .. } => Ok((*ip, source)),
+        Address::Pending(why) => Err(Finding::Pending(why.clone())),
+        Address::None(why) => Err(Finding::LeftOut {
             why: why.clone(),
             fault: true,
-        },
+        }),
+    }
+}
+
+/// The name of a container's server.
+fn server_name<'a>(id: &'a str, clashing: &BTreeSet<&str>) -> &'a str {
+    if clashing.contains(short(id)) {
+        id
+    } else {
+        short(id)
     }
 }
 
@@ -443,7 +459,7 @@ mod tests {
                 held: None,
             })
             .collect();
-        select(&monitored)
+        select(&monitored, Told::All, |_| Ok(()))
     }
 
     fn address(container: &Container) -> Address {
@@ -674,18 +690,18 @@ mod tests {
 
     #[test]
     fn a_payload_is_complete_truthful_and_always_the_same() {
-        let selection = selected(&[web("b", 2, &[]), web("a", 1, &[])]);
+        let mut selection = selected(&[web("b", 2, &[]), web("a", 1, &[])]);
         let other = |id: &str| Running {
             service_name: "web".to_owned(),
             id: id.to_owned(),
             ip: "10.9.0.1".to_owned(),
         };
-        let payload = selection.payload("astro", &[other("z"), other("a")]);
+        let payload = selection.payload("astro", vec![other("z"), other("a")]);
         assert_eq!(
             serde_json::to_string(&payload).expect("JSON"),
             r#"{"table":"astro","running":[{"serviceName":"web","id":"a","ip":"10.0.0.1"},{"serviceName":"web","id":"b","ip":"10.0.0.2"},{"serviceName":"web","id":"z","ip":"10.9.0.1"}],"candidates":[{"serviceName":"web","port":80,"configMode":"host","predicate":"web.example","containers":[{"id":"a","ip":"10.0.0.1"},{"id":"b","ip":"10.0.0.2"}]}]}"#
         );
-        let empty = Selection::default().payload("astro", &[]);
+        let empty = Selection::default().payload("astro", Vec::new());
         assert_eq!(
             serde_json::to_string(&empty).expect("JSON"),
             r#"{"table":"astro","running":[],"candidates":[]}"#
@@ -694,8 +710,20 @@ mod tests {
 
     #[test]
     fn what_the_registry_cannot_route_is_left_out() {
-        let mut selection = selected(&[web("a", 1, &[])]);
-        selection.leave_out(|_| Err("no wildcards".to_owned()));
+        let one = web("a", 1, &[]);
+        let reading = description::read(&one.env, &one.labels);
+        let monitored = [Monitored {
+            container: &one.container,
+            reading: &reading,
+            address: address(&one.container),
+            leaving: false,
+            held: None,
+        }];
+        let selection = select(
+            &monitored,
+            Told::Trouble,
+            |_| Err("no wildcards".to_owned()),
+        );
         assert_eq!(told(&selection), ["c-a: left out!: no wildcards"]);
         assert_eq!(selection.counts(), (0, 0, 1));
     }

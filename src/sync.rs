@@ -27,7 +27,7 @@ use crate::ready::{Facts, Ready};
 use crate::registry::{self, Payload, Registry, Running, Standing, answer};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
-use crate::service::{self, Finding, Monitored, Selection};
+use crate::service::{self, Finding, Monitored, Selection, Told};
 use crate::survey::{self, Survey};
 use crate::transport;
 
@@ -265,7 +265,7 @@ impl Syncer {
         if self.held()? {
             self.said.say(&self.selection);
             record.look = Some(started.elapsed());
-            record.counts = Some(self.counts());
+            record.counts = Some(self.counts(&payload));
             return Ok(Ended::Held);
         }
         if self.guard.is_new() {
@@ -278,18 +278,18 @@ impl Syncer {
         }
         self.said.say(&self.selection);
         record.look = Some(started.elapsed());
-        record.counts = Some(self.counts());
+        record.counts = Some(self.counts(&payload));
 
         record.stage = Stage::Ask;
         let looked = Instant::now();
-        let request = request_digest(&payload);
+        let request = payload.digest();
         // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
         let asked_for = news.asked
             || (look != Look::Changes && !self.registry.is_remote())
             || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
-            self.guard.applied(&payload, &self.selection);
+            self.applied(&payload);
             record.answers = Some(self.answers());
             return Ok(Ended::Unchanged);
         }
@@ -297,7 +297,7 @@ impl Syncer {
         record.ask = Some(looked.elapsed());
         record.answers = Some(self.answers());
         let ended = self.apply(&text, &request, record)?;
-        self.guard.applied(&payload, &self.selection);
+        self.applied(&payload);
         if ended == Ended::Applied
             && let Some(live) = self.haproxy.on_disk()
         {
@@ -377,6 +377,13 @@ impl Syncer {
         }
     }
 
+    /// HAProxy has what this payload asked for.
+    fn applied(&mut self, payload: &Payload) {
+        let known = self.inventory.monitored();
+        self.guard
+            .applied(payload, known.map(|known| known.container.id.as_str()));
+    }
+
     fn lock(&self) -> Result<lock::Lock> {
         let (dir, stopping) = (&self.state_dir, &*self.stopping);
         let lock = lock::take_unless(dir, lock::PASS, PASS_LOCK_PATIENCE, stopping);
@@ -447,7 +454,7 @@ impl Syncer {
         let running = self.docker.containers()?;
         let survey = survey::take(&mut self.docker, &mut self.inventory, running, SURVEY_LIMIT)?;
         self.want_addresses(Look::Afresh, now);
-        self.payload();
+        self.selection = self.select(Told::All, &|_| None);
         Ok(survey)
     }
 
@@ -472,16 +479,14 @@ impl Syncer {
     /// Sorts what is known into services; what a registry is asked for them.
     fn payload(&mut self) -> Payload {
         self.flapping.let_in(Instant::now());
-        self.selection = self.select(&|id| self.ready.held(id));
+        self.selection = self.select(Told::Trouble, &|id| self.ready.held(id));
         let unseen = self.unseen();
         if self.registry.is_remote() && !unseen.is_empty() {
             self.bring_back(&unseen);
         }
-        self.selection
-            .leave_out(|service| self.registry.can_route(service));
         let mut others = self.elsewhere();
         others.extend(unseen);
-        self.selection.payload(&self.table, &others)
+        self.selection.payload(&self.table, others)
     }
 
     fn answers(&self) -> Answers {
@@ -492,13 +497,13 @@ impl Syncer {
         }
     }
 
-    fn counts(&self) -> Counts {
+    fn counts(&self, payload: &Payload) -> Counts {
         let (routed, pending, left_out) = self.selection.counts();
         Counts {
             routed,
             pending,
             left_out,
-            services: self.selection.services.len(),
+            services: payload.candidates.len(),
         }
     }
 
@@ -510,7 +515,7 @@ impl Syncer {
         }
         let haproxy = &self.haproxy;
         self.ready.begin(|| haproxy.servers());
-        let all = self.select(&|_| None);
+        let all = self.select(Told::All, &|_| None);
         let now = Instant::now();
         let inventory = &self.inventory;
         let facts = |id: &str| {
@@ -774,11 +779,13 @@ impl Syncer {
     }
 
     /// `unready` says why a container waits for its port, if it does.
-    fn select(&self, unready: &dyn Fn(&str) -> Option<String>) -> Selection {
+    fn select(&self, told: Told, unready: &dyn Fn(&str) -> Option<String>) -> Selection {
         let now = Instant::now();
         let find = |id: &str| self.inventory.find(id);
         let nothing = View::default();
         let context = self.context(&find, self.overlay.as_ref().map_or(&nothing, Overlay::view));
+        // Nearly never, and there may be thousands to ask for.
+        let flapping = self.flapping.next_due().is_some();
         let monitored: Vec<Monitored<'_>> = self
             .inventory
             .monitored()
@@ -787,13 +794,13 @@ impl Syncer {
                 reading: &known.reading,
                 address: self.address(&known.container, &context),
                 leaving: known.leaving_until.is_some(),
-                held: self
-                    .flapping
-                    .held(&known.container.id, now)
+                held: flapping
+                    .then(|| self.flapping.held(&known.container.id, now))
+                    .flatten()
                     .or_else(|| unready(&known.container.id)),
             })
             .collect();
-        service::select(&monitored)
+        service::select(&monitored, told, |one| self.registry.can_route(one))
     }
 
     /// Instances of our services on other hosts, as far as Weave's names tell.
@@ -847,7 +854,9 @@ impl Syncer {
             if let Some(mut candidate) = answer::candidate_of(&config, service) {
                 let is_unseen = |id: &str| unseen.iter().any(|one| one.id == id);
                 candidate.containers.retain(|one| is_unseen(&one.id));
-                self.selection.services.push(candidate);
+                if self.registry.can_route(&candidate).is_ok() {
+                    self.selection.services.push(candidate);
+                }
             }
         }
         self.selection.services.sort_by(registry::in_order);
@@ -909,28 +918,6 @@ impl Before {
             others: Vec::new(),
             source: Source::Before,
         })
-    }
-}
-
-/// Digest of what a registry is asked, to tell whether it was asked the same before.
-fn request_digest(payload: &registry::Payload) -> String {
-    let mut digest = Digest(config::Fingerprint::default());
-    // A payload of strings and numbers always has a JSON form, and nothing is written anywhere.
-    let _ = serde_json::to_writer(&mut digest, payload);
-    digest.0.to_string()
-}
-
-/// Takes the place of a file: only the fingerprint of what is written is kept.
-struct Digest(config::Fingerprint);
-
-impl std::io::Write for Digest {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.add(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::config::{BackendChange, Config};
+use crate::config::{self, BackendChange, Config};
 
 /// Most servers that are named one by one; past that they are counted.
 const NAMED_MAX: usize = 6;
@@ -11,11 +11,11 @@ const NAMED_MAX: usize = 6;
 ///
 /// Only the backends whose text differs are read in full: a change of one among thousands costs little.
 pub fn in_words(old: Option<&str>, new: &str) -> String {
-    let new = Backends::of(new);
+    let held = held(new);
     let Some(old) = old else {
-        return format!("first config: {}", new.size());
+        return format!("first config: {held}");
     };
-    let old = Backends::of(old);
+    let (old, new) = (Backends::of(old), Backends::of(new));
 
     let mut words = Vec::new();
     for backend in new.missing_in(&old) {
@@ -34,7 +34,7 @@ pub fn in_words(old: Option<&str>, new: &str) -> String {
     if words.is_empty() {
         words.push("rules or settings changed".to_owned());
     }
-    format!("{}; now {}", words.join(", "), new.size())
+    format!("{}; now {held}", words.join(", "))
 }
 
 /// The commands of the runtime socket that make these changes, but for options and health.
@@ -56,33 +56,23 @@ pub fn in_commands(changes: &[BackendChange<'_>]) -> Vec<String> {
 }
 
 /// The backends of one config by name, each as its text.
-struct Backends<'c> {
-    texts: HashMap<&'c str, &'c str>,
-    servers: usize,
-}
+struct Backends<'c>(HashMap<&'c str, &'c str>);
 
 impl<'c> Backends<'c> {
     /// Reads no more than the first word of each line: a section begins where a line is not indented, as
     /// both registries write it.
     fn of(text: &'c str) -> Self {
-        let mut found = Backends {
-            texts: HashMap::new(),
-            servers: 0,
-        };
+        let mut texts = HashMap::new();
         let mut open: Option<(&str, usize)> = None;
         let mut at = 0;
         for line in text.split_inclusive('\n') {
             let start = at;
             at += line.len();
             if line.starts_with([' ', '\t', '\n', '\r', '#']) {
-                let server = open.is_some() && line.trim_start().starts_with("server ");
-                found.servers += usize::from(server);
                 continue;
             }
             if let Some((name, from)) = open.take() {
-                found
-                    .texts
-                    .insert(name, text.get(from..start).unwrap_or_default());
+                texts.insert(name, text.get(from..start).unwrap_or_default());
             }
             let mut words = line.split_whitespace();
             if words.next() == Some("backend") {
@@ -90,26 +80,21 @@ impl<'c> Backends<'c> {
             }
         }
         if let Some((name, from)) = open {
-            found
-                .texts
-                .insert(name, text.get(from..).unwrap_or_default());
+            texts.insert(name, text.get(from..).unwrap_or_default());
         }
-        found
+        Backends(texts)
     }
 
     fn missing_in(&self, other: &Self) -> BTreeSet<&'c str> {
-        let missing = self
-            .texts
-            .keys()
-            .filter(|name| !other.texts.contains_key(*name));
+        let missing = self.0.keys().filter(|name| !other.0.contains_key(*name));
         missing.copied().collect()
     }
 
     /// `SERVICE/NAME ADDRESS` of the servers that the other one lacks, with a sign before each.
     fn servers_missing_in(&self, other: &Self, sign: char) -> Vec<String> {
         let mut missing = BTreeSet::new();
-        for (name, text) in &self.texts {
-            let known = other.texts.get(name).copied().unwrap_or_default();
+        for (name, text) in &self.0 {
+            let known = other.0.get(name).copied().unwrap_or_default();
             if known == *text {
                 continue;
             }
@@ -120,21 +105,23 @@ impl<'c> Backends<'c> {
         }
         missing.into_iter().collect()
     }
+}
 
-    fn size(&self) -> String {
-        let plural = |n: usize, word: &str| {
-            if n == 1 {
-                format!("1 {word}")
-            } else {
-                format!("{n} {word}s")
-            }
-        };
-        format!(
-            "{}, {}",
-            plural(self.texts.len(), "service"),
-            plural(self.servers, "server")
-        )
-    }
+/// How much a config holds.
+fn held(text: &str) -> String {
+    let (services, servers) = config::size(text);
+    let plural = |n: usize, word: &str| {
+        if n == 1 {
+            format!("1 {word}")
+        } else {
+            format!("{n} {word}s")
+        }
+    };
+    format!(
+        "{}, {}",
+        plural(services, "service"),
+        plural(servers, "server")
+    )
 }
 
 /// `NAME ADDRESS` of the servers in a backend's text.

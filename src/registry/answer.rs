@@ -765,7 +765,8 @@ backend api
 
     #[test]
     fn a_config_of_either_form_tells_what_was_asked_for() {
-        let merged = embedded::merge(&embedded::State::default(), &payload());
+        let (nothing, asked) = (embedded::State::default(), payload());
+        let merged = embedded::merge(&nothing, &asked);
         let base = Base::built_in(None).expect("the built-in base");
         let built_in = template::render(&base, &merged.services).text;
         for text in [RIGHT, &built_in] {
@@ -1174,7 +1175,7 @@ backend api
                 for words in lacks {
                     text(format!("built-in: {words}"));
                 }
-                state = merged.state;
+                state = merged.state.remembered();
                 text(format!(
                     "built-in keeps: {}",
                     state

@@ -28,7 +28,7 @@ impl Memory for Forgetful {
         Ok(State::default())
     }
 
-    fn save(&mut self, _: &str, _: &State) -> Result<()> {
+    fn save(&mut self, _: &str, _: &State<&str>) -> Result<()> {
         Ok(())
     }
 }
@@ -178,17 +178,23 @@ fn get(port: u16, host: &str, path: &str, cookie: &str) -> String {
     response
 }
 
-fn service(name: &str, mode: Mode, patterns: &[&str], port: u16, ips: &[&str]) -> Service {
+fn service<'s>(
+    name: &'s str,
+    mode: Mode,
+    patterns: &[&'s str],
+    port: u16,
+    ips: &[&str],
+) -> Service<'s> {
     Service {
-        name: name.to_owned(),
+        name,
         mode,
-        patterns: patterns.iter().map(|&pattern| pattern.to_owned()).collect(),
+        patterns: patterns.to_vec(),
         port,
         cookie: None,
         servers: ips
             .iter()
             .map(|ip| template::Server {
-                id: format!("aaaaaaaaa{:0>3}", ip.rsplit('.').next().unwrap_or_default()),
+                id: format!("aaaaaaaaa{:0>3}", ip.rsplit('.').next().unwrap_or_default()).leak(),
                 ip: ip.parse().expect("an address"),
             })
             .collect(),
@@ -277,7 +283,7 @@ fn sessions_stick_with_and_without_the_applications_cookie() {
             instance(&format!("{ip}:{port}"), cookie);
         }
         let mut sticky = service("web", Mode::Host, &["web"], port, &ips);
-        sticky.cookie = Some("SID".to_owned());
+        sticky.cookie = Some("SID");
         let Some(haproxy) = start(&[sticky]) else {
             return;
         };

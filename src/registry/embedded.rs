@@ -5,7 +5,7 @@
 //! candidates are left out and named, an error changes nothing. It must not know files: what it
 //! remembers goes through [`Memory`], which `store.rs` keeps on disk.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
@@ -22,10 +22,29 @@ const SERVICES_MAX: usize = 20_000;
 const INSTANCES_MAX: usize = 100_000;
 
 /// What the registry remembers of one table: the services whose containers ran last, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct State {
+/// `S` is `&str` on its way to the memory: it is as large as all that is known of the containers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(bound(deserialize = "S: Default + Deserialize<'de>"))]
+pub struct State<S = String> {
     /// The services, sorted by name, their containers by id.
-    pub services: Vec<Candidate>,
+    pub services: Vec<Candidate<S>>,
+}
+
+impl<S> Default for State<S> {
+    fn default() -> Self {
+        State {
+            services: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl State<&str> {
+    /// As it comes back from a memory.
+    pub(super) fn remembered(&self) -> State {
+        let json = serde_json::to_string(self).expect("JSON");
+        serde_json::from_str(&json).expect("a state")
+    }
 }
 
 /// Where the state is kept between two runs.
@@ -40,7 +59,7 @@ pub trait Memory {
     ///
     /// # Errors
     /// The old state is then still there, whole.
-    fn save(&mut self, table: &str, state: &State) -> Result<()>;
+    fn save(&mut self, table: &str, state: &State<&str>) -> Result<()>;
 }
 
 /// The built-in registry.
@@ -56,11 +75,11 @@ pub struct Embedded {
 
 /// What one payload makes of the stored state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Merged {
+pub struct Merged<'p> {
     /// The state to keep.
-    pub state: State,
+    pub state: State<&'p str>,
     /// The services to render, in order.
-    pub services: Vec<Service>,
+    pub services: Vec<Service<'p>>,
     /// Candidates and instances that cannot be routed.
     pub left_out: Vec<LeftOut>,
 }
@@ -96,7 +115,7 @@ impl Embedded {
         self.left_out = left_out;
     }
 
-    fn keep(&mut self, table: &str, state: &State) {
+    fn keep(&mut self, table: &str, state: &State<&str>) {
         let hash = hash(state);
         if matches!(&self.saved, Some((at, saved)) if at == table && *saved == hash) {
             return;
@@ -147,7 +166,6 @@ impl Registry for Embedded {
             self.saved = Some((payload.table.clone(), hash(&stored)));
         }
         let merged = merge(&stored, payload);
-        drop(stored);
         let rendered = template::render(&self.base, &merged.services);
         let mut left_out = merged.left_out;
         left_out.extend(rendered.left_out);
@@ -178,7 +196,7 @@ fn asks_for_stored(payload: &Payload) -> bool {
         .any(|entry| entry.ip.is_empty() || !candidates.contains(entry.service_name.as_str()))
 }
 
-fn hash(state: &State) -> u64 {
+fn hash<S: Hash>(state: &State<S>) -> u64 {
     let mut hasher = DefaultHasher::new();
     state.hash(&mut hasher);
     hasher.finish()
@@ -190,7 +208,7 @@ fn hash(state: &State) -> u64 {
 /// else from `running`, else from the store. A stored service without a running container is
 /// forgotten. A candidate without instances is rendered (it answers 503) but not stored. Order: the
 /// candidates' own, then services known only from the store, by name.
-pub fn merge(stored: &State, payload: &Payload) -> Merged {
+pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
     let mut left_out = Vec::new();
     // Stable: of two addresses of one instance the later one counts.
     let mut running: Vec<&Running> = payload.running.iter().collect();
@@ -212,7 +230,7 @@ pub fn merge(stored: &State, payload: &Payload) -> Merged {
         let service = settings(candidate);
         if let Some(why) = template::fault(&service) {
             left_out.push(LeftOut {
-                service: service.name,
+                service: service.name.to_owned(),
                 why,
             });
             continue;
@@ -238,7 +256,7 @@ pub fn merge(stored: &State, payload: &Payload) -> Merged {
         instances: Vec::new(),
     }));
 
-    let mut state = State::default();
+    let mut state: State<&str> = State::default();
     let mut services = Vec::with_capacity(order.len());
     for entry in order {
         let Entry {
@@ -253,31 +271,32 @@ pub fn merge(stored: &State, payload: &Payload) -> Merged {
                 .and_then(|service| service.containers.iter().find(|stored| stored.id == id))
                 .map(|stored| stored.ip.as_str())
         };
-        let mut addresses: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut addresses: Vec<(&str, &str)> = Vec::with_capacity(instances.len());
         for Running { id, ip, .. } in of(&running, name) {
             let ip = if ip.is_empty() {
                 stored_ip(id)
             } else {
                 Some(ip.as_str())
             };
-            addresses.insert(id, ip.unwrap_or_default());
+            addresses.push((id, ip.unwrap_or_default()));
         }
-        for instance in instances {
-            addresses.insert(&instance.id, &instance.ip);
-        }
-        let mut containers = Vec::with_capacity(addresses.len());
+        addresses.extend(
+            instances
+                .iter()
+                .map(|one| (one.id.as_str(), one.ip.as_str())),
+        );
+        // Stable: what was said last of an id counts.
+        addresses.sort_by_key(|(id, _)| *id);
+        let mut containers: Vec<Instance<&str>> = Vec::with_capacity(addresses.len());
         service.servers.reserve_exact(addresses.len());
-        for (id, ip) in addresses {
+        for (at, &(id, ip)) in addresses.iter().enumerate() {
+            if addresses.get(at + 1).is_some_and(|(next, _)| *next == id) {
+                continue;
+            }
             match ip.parse::<IpAddr>() {
                 Ok(address) if !address.is_unspecified() && template::is_server_name(id) => {
-                    service.servers.push(Server {
-                        id: id.to_owned(),
-                        ip: address,
-                    });
-                    containers.push(Instance {
-                        id: id.to_owned(),
-                        ip: ip.to_owned(),
-                    });
+                    service.servers.push(Server { id, ip: address });
+                    containers.push(Instance { id, ip });
                 }
                 _ => left_out.push(LeftOut {
                     service: name.to_owned(),
@@ -288,18 +307,16 @@ pub fn merge(stored: &State, payload: &Payload) -> Merged {
         services.push(service);
         if !containers.is_empty() {
             state.services.push(Candidate {
-                service_name: candidate.service_name.clone(),
+                service_name: &candidate.service_name,
                 port: candidate.port,
                 config_mode: candidate.config_mode,
-                predicate: candidate.predicate.clone(),
-                cookie: candidate.cookie.clone(),
+                predicate: &candidate.predicate,
+                cookie: candidate.cookie.as_deref(),
                 containers,
             });
         }
     }
-    state
-        .services
-        .sort_by(|a, b| a.service_name.cmp(&b.service_name));
+    state.services.sort_by_key(|service| service.service_name);
     let mut seen = HashSet::new();
     left_out.retain(|entry| seen.insert((entry.service.clone(), entry.why.clone())));
     Merged {
@@ -312,7 +329,7 @@ pub fn merge(stored: &State, payload: &Payload) -> Merged {
 /// A service on its way through [`merge`].
 struct Entry<'p> {
     candidate: &'p Candidate,
-    service: Service,
+    service: Service<'p>,
     instances: Vec<&'p Instance>,
 }
 
@@ -325,13 +342,16 @@ fn of<'r, 'p>(running: &'r [&'p Running], service: &str) -> &'r [&'p Running] {
 }
 
 /// A candidate's settings, without its instances.
-fn settings(candidate: &Candidate) -> Service {
+fn settings(candidate: &Candidate) -> Service<'_> {
     Service {
-        name: candidate.service_name.clone(),
+        name: &candidate.service_name,
         mode: candidate.config_mode,
-        patterns: candidate.patterns().map(str::to_owned).collect(),
+        patterns: candidate.patterns().collect(),
         port: candidate.port,
-        cookie: candidate.cookie.clone().filter(|cookie| !cookie.is_empty()),
+        cookie: candidate
+            .cookie
+            .as_deref()
+            .filter(|cookie| !cookie.is_empty()),
         servers: Vec::new(),
     }
 }
@@ -389,8 +409,10 @@ mod tests {
         let base = Base::built_in(None).expect("the built-in base is good");
         let run = |payload: &Payload| {
             let begun = on_processor();
-            let merged = merge(&State::default(), payload);
-            let again = merge(&merged.state, payload);
+            let nothing = State::default();
+            let merged = merge(&nothing, payload);
+            let remembered = merged.state.remembered();
+            let again = merge(&remembered, payload);
             assert_eq!(again.state, merged.state);
             let text = template::render(&base, &again.services).text;
             let config = Config::parse(&text);
@@ -413,7 +435,7 @@ mod tests {
             fn load(&mut self, _: &str) -> Result<State> {
                 unreachable!("nothing is read");
             }
-            fn save(&mut self, _: &str, _: &State) -> Result<()> {
+            fn save(&mut self, _: &str, _: &State<&str>) -> Result<()> {
                 unreachable!("nothing is written");
             }
         }

@@ -161,7 +161,7 @@ mod tests {
         fn load(&mut self, _: &str) -> Result<State> {
             Ok(State::default())
         }
-        fn save(&mut self, _: &str, _: &State) -> Result<()> {
+        fn save(&mut self, _: &str, _: &State<&str>) -> Result<()> {
             Ok(())
         }
     }

@@ -31,6 +31,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Fingerprint;
 use crate::error::Result;
 
 /// How requests are told apart: by host name or by the first part of the path.
@@ -69,35 +70,35 @@ pub struct Running {
     pub ip: String,
 }
 
-/// One service as this host wants it routed.
+/// One service as this host wants it routed. `S` is `&str` where the words are somebody else's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Candidate {
+pub struct Candidate<S = String> {
     /// The service's name.
     #[serde(rename = "serviceName")]
-    pub service_name: String,
+    pub service_name: S,
     /// The port of every instance, 1 to 65535.
     pub port: u16,
     /// How requests for it are recognised.
     #[serde(rename = "configMode", default)]
     pub config_mode: Mode,
     /// Host names, or path prefixes without a leading `/`; joined by one blank.
-    pub predicate: String,
+    pub predicate: S,
     /// Name of the cookie for sticky sessions; left out on the wire when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cookie: Option<String>,
+    pub cookie: Option<S>,
     /// The instances on this host.
     #[serde(default)]
-    pub containers: Vec<Instance>,
+    pub containers: Vec<Instance<S>>,
 }
 
 /// One instance of a candidate. The order of the fields is that of the wire: Cosmos takes an `ip`
 /// before the `id` for another container (seen on the real service).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Instance {
+pub struct Instance<S = String> {
     /// The container's id, 12 hex digits (more on a clash).
-    pub id: String,
+    pub id: S,
     /// Its address, IPv4 or IPv6, without brackets.
-    pub ip: String,
+    pub ip: S,
 }
 
 /// Whoever turns a payload into a config.
@@ -146,6 +147,42 @@ impl Candidate {
     /// The patterns of the predicate one by one.
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.predicate.split_ascii_whitespace()
+    }
+}
+
+impl Payload {
+    /// A digest that tells two payloads apart, without a copy of them.
+    pub fn digest(&self) -> String {
+        let mut digest = Fingerprint::default();
+        digest.add(self.table.as_bytes());
+        for Running {
+            service_name,
+            id,
+            ip,
+        } in &self.running
+        {
+            for word in [service_name, id, ip] {
+                digest.add(word.as_bytes());
+            }
+        }
+        for candidate in &self.candidates {
+            digest.add(candidate.service_name.as_bytes());
+            digest.add(&candidate.port.to_le_bytes());
+            digest.add(&[match candidate.config_mode {
+                Mode::Host => 0,
+                Mode::Path => 1,
+            }]);
+            digest.add(candidate.predicate.as_bytes());
+            // None and an empty cookie are two things on the wire.
+            digest.add(&[u8::from(candidate.cookie.is_some())]);
+            digest.add(candidate.cookie.as_deref().unwrap_or_default().as_bytes());
+            digest.add(&(candidate.containers.len() as u64).to_le_bytes());
+            for Instance { id, ip } in &candidate.containers {
+                digest.add(id.as_bytes());
+                digest.add(ip.as_bytes());
+            }
+        }
+        digest.to_string()
     }
 }
 

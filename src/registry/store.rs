@@ -37,7 +37,7 @@ struct Version {
 struct Written<'s> {
     version: u32,
     #[serde(flatten)]
-    state: &'s State,
+    state: &'s State<&'s str>,
 }
 
 /// State files in one folder.
@@ -147,7 +147,7 @@ impl Memory for Store {
         }
     }
 
-    fn save(&mut self, table: &str, state: &State) -> Result<()> {
+    fn save(&mut self, table: &str, state: &State<&str>) -> Result<()> {
         let path = self.path(table)?;
         if self.read_only {
             return Ok(());
@@ -168,7 +168,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The bytes of a state file.
-fn encode(state: &State) -> Vec<u8> {
+fn encode(state: &State<&str>) -> Vec<u8> {
     let written = Written {
         version: VERSION,
         state,

@@ -11,7 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Mode;
 use crate::config::{ACL_PREFIX, BACKEND_PREFIX, Config, RULES_MARK, Section};
@@ -73,28 +73,29 @@ frontend http_in
     http-request disable-l7-retry if !{ method GET HEAD OPTIONS }
 ";
 
-/// One service as the template needs it.
+/// One service as the template needs it; its words are somebody else's, thousands of services are rendered
+/// at each change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
+pub struct Service<'s> {
     /// Its name.
-    pub name: String,
+    pub name: &'s str,
     /// Host names or path prefixes.
     pub mode: Mode,
     /// The patterns; `*.x` in host mode is any name below `x`; path prefixes without leading `/`.
-    pub patterns: Vec<String>,
+    pub patterns: Vec<&'s str>,
     /// The port of every server.
     pub port: u16,
     /// The cookie for sticky sessions.
-    pub cookie: Option<String>,
+    pub cookie: Option<&'s str>,
     /// Its instances; none is fine, the service then answers 503.
-    pub servers: Vec<Server>,
+    pub servers: Vec<Server<'s>>,
 }
 
 /// One instance of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
+pub struct Server<'s> {
     /// The container's id: the server's name and the value of its cookie.
-    pub id: String,
+    pub id: &'s str,
     /// Its address.
     pub ip: IpAddr,
 }
@@ -249,18 +250,18 @@ fn is_http(config: &Config<'_>, frontend: &Section<'_>) -> bool {
 ///
 /// A service that cannot be written (a value outside the grammar, a name that the base or another
 /// service has taken) is left out with its reason and never harms the others.
-pub fn render(base: &Base, services: &[Service]) -> Rendered {
+pub fn render(base: &Base, services: &[Service<'_>]) -> Rendered {
     let mut left_out = Vec::new();
-    let mut names = HashSet::new();
+    let mut names = HashSet::with_capacity(services.len());
     let mut good = Vec::with_capacity(services.len());
     for service in services {
-        let fault = fault(service).or_else(|| clash(base, service)).or_else(|| {
-            (!names.insert(service.name.as_str())).then(|| "it is there twice".to_owned())
-        });
+        let fault = fault(service)
+            .or_else(|| clash(base, service))
+            .or_else(|| (!names.insert(service.name)).then(|| "it is there twice".to_owned()));
         match fault {
             None => good.push(service),
             Some(why) => left_out.push(LeftOut {
-                service: service.name.clone(),
+                service: service.name.to_owned(),
                 why,
             }),
         }
@@ -282,14 +283,14 @@ pub fn render(base: &Base, services: &[Service]) -> Rendered {
 }
 
 /// Why a service cannot be written, by the grammar that no HAProxy version misreads.
-pub fn fault(service: &Service) -> Option<String> {
-    let name = &service.name;
+pub fn fault(service: &Service<'_>) -> Option<String> {
+    let name = service.name;
     if !is_service_name(name) {
         return Some(format!(
             "{name:?} is no service name: 1 to {NAME_BYTES_MAX} letters, digits, `_`, `.`, `-`, a letter or digit first"
         ));
     }
-    if let Some(cookie) = &service.cookie
+    if let Some(cookie) = service.cookie
         && !is_cookie_name(cookie)
     {
         return Some(format!(
@@ -313,10 +314,11 @@ pub fn fault(service: &Service) -> Option<String> {
     }
     let mut ids = HashSet::new();
     for server in &service.servers {
-        if !is_server_name(&server.id) {
+        if !is_server_name(server.id) {
             return Some(format!("{:?} is no container id", server.id));
         }
-        if !ids.insert(&server.id) {
+        // Most services have one, and there are thousands of them.
+        if service.servers.len() > 1 && !ids.insert(server.id) {
             return Some(format!("container {} is there twice", server.id));
         }
         if server.ip.is_unspecified() || server.ip.is_multicast() {
@@ -326,8 +328,8 @@ pub fn fault(service: &Service) -> Option<String> {
     None
 }
 
-fn clash(base: &Base, service: &Service) -> Option<String> {
-    let name = &service.name;
+fn clash(base: &Base, service: &Service<'_>) -> Option<String> {
+    let name = service.name;
     if base.backends.contains(name) {
         return Some(format!(
             "the base already has a proxy named {BACKEND_PREFIX}{name}"
@@ -387,7 +389,7 @@ fn is_path_pattern(pattern: &str) -> bool {
 
 /// A condition that sends requests to one service.
 struct Rule<'s> {
-    service: &'s Service,
+    service: &'s Service<'s>,
     /// Exact host names, one wildcard, or one path prefix.
     patterns: Vec<&'s str>,
     kind: Kind,
@@ -402,18 +404,24 @@ enum Kind {
     Path,
 }
 
-impl Rule<'_> {
-    fn acl(&self) -> String {
-        let name = &self.service.name;
+/// The name of a rule's acl.
+struct Acl<'s> {
+    service: &'s str,
+    number: usize,
+}
+
+impl std::fmt::Display for Acl<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{ACL_PREFIX}{}", self.service)?;
         match self.number {
-            0 => format!("{ACL_PREFIX}{name}"),
+            0 => Ok(()),
             // A colon cannot be part of a service's name, so this is nobody else's acl.
-            number => format!("{ACL_PREFIX}{name}:{number}"),
+            number => write!(f, ":{number}"),
         }
     }
 }
 
-fn push_rules(text: &mut String, services: &[&Service]) {
+fn push_rules(text: &mut String, services: &[&Service<'_>]) {
     let mut rules: Vec<_> = services
         .iter()
         .flat_map(|service| rules_of(service))
@@ -427,13 +435,16 @@ fn push_rules(text: &mut String, services: &[&Service]) {
         (rule.kind, Reverse(length))
     });
     for rule in rules {
-        let acl = rule.acl();
+        let acl = Acl {
+            service: rule.service.name,
+            number: rule.number,
+        };
         match rule.kind {
             Kind::Exact => {
                 for patterns in rule.patterns.chunks(PATTERNS_PER_LINE_MAX) {
                     push(text, format_args!("    acl {acl} hdr(host),field(1,:) -i"));
                     for pattern in patterns {
-                        push(text, format_args!(" '{pattern}'"));
+                        push_all(text, &[" '", pattern, "'"]);
                     }
                     text.push('\n');
                 }
@@ -471,12 +482,12 @@ fn push_rules(text: &mut String, services: &[&Service]) {
 
 /// The exact names of a service are one rule; each wildcard and each path prefix is one of its own,
 /// so that the longest of all services can stand first.
-fn rules_of(service: &Service) -> Vec<Rule<'_>> {
+fn rules_of<'s>(service: &'s Service<'s>) -> Vec<Rule<'s>> {
     let mut exact = Vec::new();
     let mut single = Vec::new();
     for pattern in &service.patterns {
         match (service.mode, pattern.strip_prefix('*')) {
-            (Mode::Host, None) => exact.push(pattern.as_str()),
+            (Mode::Host, None) => exact.push(*pattern),
             (Mode::Host, Some(suffix)) => single.push((Kind::Wildcard, suffix)),
             (Mode::Path, _) => {
                 single.push((Kind::Path, pattern.strip_suffix('/').unwrap_or(pattern)));
@@ -504,26 +515,23 @@ fn rules_of(service: &Service) -> Vec<Rule<'_>> {
         .collect()
 }
 
-fn push_backend(text: &mut String, service: &Service, http_defaults: bool) {
-    push(
-        text,
-        format_args!("\nbackend {BACKEND_PREFIX}{}\n", service.name),
-    );
+fn push_backend(text: &mut String, service: &Service<'_>, http_defaults: bool) {
+    push_all(text, &["\nbackend ", BACKEND_PREFIX, service.name, "\n"]);
     if !http_defaults {
         text.push_str("    mode http\n");
     }
     text.push_str("    balance roundrobin\n");
-    if let Some(cookie) = &service.cookie {
+    if let Some(cookie) = service.cookie {
         push_sticky(text, cookie);
     }
-    for server in &service.servers {
-        let (id, port) = (&server.id, service.port);
-        match server.ip {
-            IpAddr::V4(ip) => push(text, format_args!("    server {id} {ip}:{port} check")),
-            IpAddr::V6(ip) => push(text, format_args!("    server {id} [{ip}]:{port} check")),
-        }
+    for Server { id, ip } in &service.servers {
+        push_all(text, &["    server ", id, " "]);
+        push(
+            text,
+            format_args!("{} check", SocketAddr::new(*ip, service.port)),
+        );
         if service.cookie.is_some() {
-            push(text, format_args!(" cookie {id}"));
+            push_all(text, &[" cookie ", id]);
         }
         text.push('\n');
     }
@@ -557,6 +565,13 @@ fn push_sticky(text: &mut String, cookie: &str) {
     );
 }
 
+/// What [`push`] does for words alone, in a fraction of its time.
+fn push_all(text: &mut String, words: &[&str]) {
+    for word in words {
+        text.push_str(word);
+    }
+}
+
 /// Writing to a String cannot fail.
 fn push(text: &mut String, args: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(args);
@@ -569,15 +584,15 @@ mod tests {
     use crate::registry::expected::assert_file;
     use crate::registry::haproxy_check::assert_accepted;
 
-    fn service(name: &str, mode: Mode, patterns: &[&str]) -> Service {
+    fn service<'s>(name: &'s str, mode: Mode, patterns: &[&'s str]) -> Service<'s> {
         Service {
-            name: name.to_owned(),
+            name,
             mode,
-            patterns: patterns.iter().map(|&pattern| pattern.to_owned()).collect(),
+            patterns: patterns.to_vec(),
             port: 8080,
             cookie: None,
             servers: vec![Server {
-                id: "0123456789ab".to_owned(),
+                id: "0123456789ab",
                 ip: IpAddr::from([10, 0, 0, 1]),
             }],
         }
@@ -600,9 +615,9 @@ mod tests {
             Mode::Host,
             &["shop.example.com", "*.shop.example.com"],
         );
-        shop.cookie = Some("JSESSIONID".to_owned());
+        shop.cookie = Some("JSESSIONID");
         shop.servers.push(Server {
-            id: "89abcdef0123".to_owned(),
+            id: "89abcdef0123",
             ip: "fd00::2".parse().expect("an address"),
         });
         let mut out = service("out", Mode::Host, &["out.example.com"]);
@@ -648,19 +663,19 @@ mod tests {
             let (field, value, verdict) = (text("field"), text("value"), text("verdict"));
             let mut asked = service("web", Mode::Host, &["web.example.com"]);
             match field.as_str() {
-                "SERVICE_NAME" => asked.name = value.clone(),
-                "COOKIE" if !value.is_empty() => asked.cookie = Some(value.clone()),
+                "SERVICE_NAME" => asked.name = &value,
+                "COOKIE" if !value.is_empty() => asked.cookie = Some(&value),
                 "PREDICATE" => {
                     if text("mode") == "path" {
                         asked.mode = Mode::Path;
                     }
                     // As the description splits it; control characters it refuses at once.
                     asked.patterns = match value.contains(char::is_control) {
-                        true => vec![value.clone()],
+                        true => vec![value.as_str()],
                         false => value
                             .split([' ', ','])
                             .filter(|pattern| !pattern.is_empty())
-                            .map(|pattern| pattern.trim_start_matches('/').to_owned())
+                            .map(|pattern| pattern.trim_start_matches('/'))
                             .collect(),
                     };
                 }
@@ -702,12 +717,15 @@ mod tests {
             }
         }
         assert!(patterns.len() > 500);
-        let services: Vec<_> = patterns
-            .chunks(40)
-            .enumerate()
-            .map(|(index, patterns)| {
+        let chunks = patterns.chunks(40).enumerate();
+        let named: Vec<_> = chunks
+            .map(|(index, patterns)| (format!("s.-_{index}"), patterns))
+            .collect();
+        let services: Vec<_> = named
+            .iter()
+            .map(|(name, patterns)| {
                 let patterns: Vec<_> = patterns.iter().map(String::as_str).collect();
-                service(&format!("s.-_{index}"), Mode::Path, &patterns)
+                service(name, Mode::Path, &patterns)
             })
             .collect();
         let rendered = render(&built_in(), &services);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::{self, Durability};
-use crate::config::{self, Config};
+use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::report::moment;
 use crate::timestamp::Timestamp;
@@ -154,15 +154,15 @@ impl History {
         {
             return;
         }
-        let parsed = Config::parse(text);
+        let (services, servers) = config::size(text);
         let entry = Entry {
             number: self.free_number(&entries),
             time: moment::now(),
             cause: cut(cause),
             changes: cut(changes),
             fingerprint: fingerprint.to_owned(),
-            services: parsed.backends().count(),
-            servers: parsed.backends().map(|b| b.servers().count()).sum(),
+            services,
+            servers,
         };
         let file = self.config(entry.number);
         entries.insert(0, entry);

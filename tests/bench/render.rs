@@ -38,7 +38,8 @@ pub fn payload(services: usize) -> Payload {
 
 /// A payload and an empty state into the text of haproxy.cfg; its length.
 pub fn render(base: &Base, payload: &Payload) -> usize {
-    let merged = embedded::merge(&State::default(), payload);
+    let nothing = State::default();
+    let merged = embedded::merge(&nothing, payload);
     template::render(base, &merged.services).text.len()
 }
 

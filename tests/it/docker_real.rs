@@ -604,14 +604,23 @@ fn a_daemon_that_is_back_is_found_at_once_and_told_once() {
 /// One of a hundred containers hangs: it costs the others one limit, once.
 #[test]
 fn one_that_hangs_among_a_hundred_costs_one_limit_once() {
-    let sandbox = Sandbox::new("hundred");
     let web = |at: usize| {
         let ip = format!("10.5.{}.{}", at / 200, at % 200 + 2);
         Container::serving(&format!("asteroid-{at:03}"), &ip, "web", "web.example")
     };
-    for at in 0..100 {
-        sandbox.docker.add(web(at));
-    }
+    let hundred = |name: &str| {
+        let sandbox = Sandbox::new(name);
+        for at in 0..100 {
+            sandbox.docker.add(web(at));
+        }
+        sandbox
+    };
+    // What the same costs on this machine now when nobody hangs.
+    let plain = hundred("hundred-plain");
+    let begun = Instant::now();
+    plain.settled_watch(&[]).stop();
+    let usual = begun.elapsed();
+    let sandbox = hundred("hundred");
     let stuck = sandbox.docker.id("asteroid-050");
     let silence = crate::support::wire::Reply::Silence;
     sandbox
@@ -621,8 +630,8 @@ fn one_that_hangs_among_a_hundred_costs_one_limit_once() {
     let mut watch = sandbox.settled_watch(&[]);
     assert_eq!(sandbox.routes().all().len(), 99);
     assert!(
-        begun.elapsed() < Duration::from_secs(8),
-        "it took {:?}",
+        begun.elapsed() < Duration::from_secs(8) + usual * 3,
+        "it took {:?}, and {usual:?} when nobody hangs",
         begun.elapsed()
     );
     // From now on it holds up nobody: neither a death nor a reconnect with a look at everything.
@@ -630,8 +639,8 @@ fn one_that_hangs_among_a_hundred_costs_one_limit_once() {
         let begun = Instant::now();
         sandbox.wait_config(what, SOON, |routes| routes.all().len() == servers);
         assert!(
-            begun.elapsed() < FOUND_AGAIN,
-            "{what} took {:?}",
+            begun.elapsed() < FOUND_AGAIN + usual * 3,
+            "{what} took {:?}; a hundred that do not hang took {usual:?}",
             begun.elapsed()
         );
     };

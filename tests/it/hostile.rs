@@ -15,7 +15,7 @@ use cosmonaut::registry::Registry;
 use cosmonaut::registry::embedded::Embedded;
 use cosmonaut::registry::store::Store;
 use cosmonaut::registry::template::Base;
-use cosmonaut::service::{self, Monitored};
+use cosmonaut::service::{self, Monitored, Told};
 
 use crate::support::host_haproxy::program;
 use crate::support::real_docker::left_out;
@@ -298,9 +298,9 @@ fn no_description_brings_a_line_of_its_own() {
                 held: None,
             })
             .collect();
-        let selection = service::select(&monitored);
+        let mut selection = service::select(&monitored, Told::All, |_| Ok(()));
         // A table of its own each time: what was stored before is not asked for.
-        let payload = selection.payload(&format!("t{number}"), &[]);
+        let payload = selection.payload(&format!("t{number}"), Vec::new());
         let registry = || {
             let base = Base::built_in(None).expect("the base");
             Embedded::new(base, Box::new(Store::new(&folder)))
@@ -311,8 +311,8 @@ fn no_description_brings_a_line_of_its_own() {
         nothing.running.clear();
         nothing.candidates.clear();
         let empty = registry().config(&nothing).expect("a config");
-        let services = selection
-            .services
+        let services = payload
+            .candidates
             .iter()
             .map(|one| {
                 let servers = one

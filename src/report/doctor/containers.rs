@@ -14,7 +14,7 @@ use crate::docker::Docker;
 use crate::docker::container::{Container, Inspected, NetworkMode, Row};
 use crate::inventory::Inventory;
 use crate::registry::wire;
-use crate::service::{self, Finding as Became, Monitored, Selection, Verdict};
+use crate::service::{self, Finding as Became, Monitored, Selection, Told, Verdict};
 use crate::survey;
 use crate::transport;
 
@@ -94,10 +94,10 @@ pub fn look(
             held: None,
         })
         .collect();
-    let mut selection = service::select(&all);
-    if matches!(subject.registry, Registry::Cosmos(..)) {
-        selection.leave_out(wire::can_send);
-    }
+    let selection = service::select(&all, Told::All, |candidate| match subject.registry {
+        Registry::Cosmos(..) => wire::can_send(candidate),
+        _ => Ok(()),
+    });
     tell(weave_finding(subject, &inventory, &context));
     verdicts(&selection, tell);
     for conflict in &selection.conflicts {
