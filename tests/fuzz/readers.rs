@@ -32,18 +32,13 @@ use cosmonaut::registry::cosmos::Settings;
 use cosmonaut::registry::embedded::{Embedded, Memory as _, State};
 use cosmonaut::registry::store::Store;
 use cosmonaut::registry::template::Base;
-<<<<<<< HEAD
-use cosmonaut::registry::{Payload, Registry, answer, policy, wire};
-use cosmonaut::service::{self, Monitored, Told};
-=======
 use cosmonaut::registry::url::redacted;
 use cosmonaut::registry::{Payload, Registry, answer, policy, proxy, wire};
 use cosmonaut::report::explain::{Asked, Explanation};
 use cosmonaut::report::status::{self, View};
 use cosmonaut::report::{diff, history};
-use cosmonaut::service::{self, Monitored, Selection};
+use cosmonaut::service::{self, Monitored, Selection, Told};
 use cosmonaut::survey::Survey;
->>>>>>> main
 use cosmonaut::timestamp::Timestamp;
 use cosmonaut::transport::Address;
 use cosmonaut::{cli, registry};
@@ -471,11 +466,11 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
         .collect();
     let mut registry = built_in();
     let mut selection = service::select(&monitored, Told::All, |one| registry.can_route(one));
+    explained(all, &selection);
     let payload = selection.payload("fuzz", Vec::new());
     for candidate in &payload.candidates {
         let _ = wire::can_send(candidate);
     }
-    explained(all, &selection);
     let text = registry
         .config(&payload)
         .expect("the built-in registry routes what it can route");
