@@ -476,30 +476,6 @@ impl<'a> Config<'a> {
         })
     }
 
-    /// Lines of the frontends that belong to `service` (its acls and its rules), as indices, and
-    /// its backends' names.
-    fn lines_of(&self, service: &str) -> (Vec<usize>, HashSet<&str>) {
-        let mut acls = HashSet::new();
-        let mut backends = HashSet::new();
-        let mut lines = Vec::new();
-        for rule in self.service_rules().filter(|rule| rule.service == service) {
-            acls.insert(rule.acl);
-            backends.insert(rule.backend);
-            lines.push(rule.index);
-        }
-        let marked = self.mark.unwrap_or(0);
-        for section in self.sections().filter(|s| s.keyword() == "frontend") {
-            for index in section.at.lines.start.max(marked)..section.at.lines.end {
-                let line = self.line(index);
-                if line.keyword() == "acl" && acls.contains(line.word(1)) {
-                    lines.push(index);
-                }
-            }
-        }
-        lines.sort_unstable();
-        (lines, backends)
-    }
-
     /// All that belongs to services, in the order of the text.
     pub fn parts(&self) -> Vec<Part<'_>> {
         let mut acls = HashMap::new();
@@ -540,78 +516,6 @@ impl<'a> Config<'a> {
         parts.sort_by_key(|part| part.bytes.start);
         parts
     }
-
-    /// The text without one service: its acls, its rules and its backend are cut out.
-    ///
-    /// `None` when the config does not route that service.
-    pub fn without_service(&self, service: &str) -> Option<String> {
-        let (lines, backends) = self.lines_of(service);
-        if lines.is_empty() {
-            return None;
-        }
-        let cuts = self.cuts(&lines, &backends);
-        Some(self.spliced(&cuts, "", ""))
-    }
-
-    /// The text with one service as another (older) text has it: its acls, rules and backend.
-    ///
-    /// For a config that HAProxy refuses because of one service: everything else is new, that
-    /// service stays as it was. `None` when one of the two does not route the service.
-    pub fn with_service_of(&self, service: &str, other: &Config<'_>) -> Option<String> {
-        let (lines, backends) = self.lines_of(service);
-        let (other_lines, other_backends) = other.lines_of(service);
-        if lines.is_empty() || other_lines.is_empty() {
-            return None;
-        }
-        let mut rules = String::new();
-        for index in other_lines {
-            push_line(&mut rules, &other.text[other.lines[index].bytes.clone()]);
-        }
-        let mut blocks = String::new();
-        for backend in other
-            .backends()
-            .filter(|backend| other_backends.contains(backend.name()))
-        {
-            push_line(&mut blocks, backend.text());
-        }
-        let cuts = self.cuts(&lines, &backends);
-        Some(self.spliced(&cuts, &rules, &blocks))
-    }
-
-    /// Byte ranges of some lines and backends, in file order; `true` marks a backend.
-    fn cuts(&self, lines: &[usize], backends: &HashSet<&str>) -> Vec<(Range<usize>, bool)> {
-        let mut cuts: Vec<_> = lines
-            .iter()
-            .map(|&index| (self.lines[index].bytes.clone(), false))
-            .collect();
-        cuts.extend(
-            self.backends()
-                .filter(|backend| backends.contains(backend.name()))
-                .map(|backend| (backend.bytes(), true)),
-        );
-        cuts.sort_by_key(|(bytes, _)| bytes.start);
-        cuts
-    }
-
-    /// The text without the cuts, `rules` where the first line was and `blocks` where the first
-    /// backend was.
-    fn spliced(&self, cuts: &[(Range<usize>, bool)], rules: &str, blocks: &str) -> String {
-        let mut text = String::with_capacity(self.text.len() + rules.len() + blocks.len());
-        let mut from = 0;
-        let (mut rules, mut blocks) = (Some(rules), Some(blocks));
-        for (bytes, is_backend) in cuts {
-            text.push_str(&self.text[from..bytes.start]);
-            let insert = if *is_backend { &mut blocks } else { &mut rules };
-            text.push_str(insert.take().unwrap_or_default());
-            from = bytes.end;
-        }
-        text.push_str(&self.text[from..]);
-        // A service whose backend was missing here still needs the one that its rules name.
-        if let Some(blocks) = blocks.filter(|blocks| !blocks.is_empty()) {
-            push_line(&mut text, blocks);
-        }
-        text
-    }
 }
 
 struct ServiceRule<'c> {
@@ -626,16 +530,6 @@ fn is_acl_of(acl: &str, service: &str) -> bool {
     acl.strip_prefix(ACL_PREFIX)
         .and_then(|rest| rest.strip_prefix(service))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-}
-
-fn push_line(text: &mut String, line: &str) {
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text.push_str(line);
-    if !line.ends_with('\n') {
-        text.push('\n');
-    }
 }
 
 /// What differs between two configs that are equal but for the `server` lines of their backends
@@ -923,61 +817,6 @@ backend web
     }
 
     #[test]
-    fn a_service_is_cut_out_with_all_its_lines() {
-        let config = Config::parse(OURS);
-        let without = config.without_service("shop").expect("it is routed");
-        let expected = "\
-global
-    maxconn 5
-frontend http_in
-    bind :80
-    acl is_own path /own
-    use_backend static if static
-    # cosmonaut: rules
-    acl is_shop2 path '/shop2'
-    use_backend be_shop2 if is_shop2
-
-backend be_shop2
-    balance roundrobin
-    server bbbbbbbbbbbb 10.0.0.2:80 check
-";
-        assert_eq!(without, expected);
-        assert_eq!(config.without_service("own"), None);
-        assert_eq!(config.without_service("static"), None);
-        let without = Config::parse(COSMOS)
-            .without_service("web")
-            .expect("it is routed");
-        assert_eq!(Config::parse(&without).services(), ["api"]);
-        assert!(!without.contains("web"), "{without}");
-    }
-
-    #[test]
-    fn a_service_is_put_back_as_it_was() {
-        for (text, service, from, to) in [
-            (OURS, "shop", "10.0.0.1", "10.9.9.9"),
-            (OURS, "shop2", "/shop2", "/old"),
-            (COSMOS, "web", "web.example.com", "old.example.com"),
-            (COSMOS, "api", "10.0.0.1:80 check", "10.0.0.1:81 check"),
-        ] {
-            let older = text.replace(from, to);
-            let put_back = Config::parse(text)
-                .with_service_of(service, &Config::parse(&older))
-                .expect("both route it");
-            let words = |text: &str| -> Vec<Vec<String>> {
-                let config = Config::parse(text);
-                let words = |line: Line<'_>| line.words.iter().map(|w| w.to_string()).collect();
-                config.lines().map(words).collect()
-            };
-            let mut sorted = [words(&put_back), words(&older)];
-            sorted.iter_mut().for_each(|lines| lines.sort());
-            assert_eq!(sorted[0], sorted[1], "{service}");
-            assert!(put_back.ends_with('\n'));
-        }
-        let none = Config::parse("global\n");
-        assert_eq!(Config::parse(OURS).with_service_of("shop", &none), None);
-    }
-
-    #[test]
     fn backends_and_servers_are_counted_as_parsed_ones_are() {
         for text in [
             "",
@@ -1141,8 +980,8 @@ backend be_shop2
         let config = Config::parse(&text);
         assert_eq!(config.services().len(), 1_000);
         assert_eq!(config.backends().flat_map(|b| b.servers()).count(), 2_000);
-        let without = config.without_service("s500").expect("it is routed");
-        let other = Config::parse(&without);
+        let other = text.replace(" use_backend s500 if s500\n", "");
+        let other = Config::parse(&other);
         assert_eq!(other.services().len(), 999);
         assert_eq!(server_changes(&config, &other), None);
     }

@@ -519,8 +519,8 @@ fn a_real_container_of_haproxy_is_looked_into() {
         "{}:/usr/local/etc/haproxy/haproxy.cfg:ro",
         sandbox.config_path().display()
     );
-    let image = crate::support::real_docker::HAPROXY;
-    docker.start("haproxy", &["--network", &network, "-v", &volume, image]);
+    let image = crate::support::real_docker::haproxy_image();
+    docker.start("haproxy", &["--network", &network, "-v", &volume, &image]);
     let output = run("doctor").exits(0);
     line(
         &output,

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crate::support::deadline::{SOON, wait_for};
 use crate::support::host_haproxy::{self, HostHaproxy, ask};
 use crate::support::load::{Load, Tally};
-use crate::support::real_docker::{BUSYBOX, Docker, HAPROXY, left_out};
+use crate::support::real_docker::{BUSYBOX, Docker, haproxy_image, left_out};
 use crate::support::sandbox::{Running, Sandbox};
 
 /// Rounds of each kind when nothing else is said.
@@ -250,7 +250,8 @@ impl Site {
                 let run_volume = format!("{0}:{0}", run.display());
                 let master = run.join("m.sock").display().to_string();
                 let mut args = vec!["--network", &self.network, "-v", &config, "-v", &run_volume];
-                args.extend(["--stop-signal", "SIGUSR1", HAPROXY]);
+                let image = haproxy_image();
+                args.extend(["--stop-signal", "SIGUSR1", &image]);
                 if self.way != Way::Signal {
                     args.extend(["haproxy", "-S", &master]);
                     args.extend(["-f", "/usr/local/etc/haproxy/haproxy.cfg"]);

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::deadline::{stays, wait_for};
-use crate::support::real_docker::{BUSYBOX, Docker, HAPROXY, left_out};
+use crate::support::real_docker::{BUSYBOX, Docker, haproxy_image, left_out};
 use crate::support::sandbox::{Running, Sandbox};
 
 /// How long a change may take to show in requests: docker's own commands, checks and a reload on a busy machine.
@@ -253,7 +253,7 @@ fn a_daemon_that_goes_and_comes_is_followed() {
     if left_out("docker") || left_out("haproxy") {
         return;
     }
-    let docker = Docker::own(&[BUSYBOX, HAPROXY]);
+    let docker = Docker::own(&[BUSYBOX, &haproxy_image()]);
     let always = ["--restart", "always"];
     let mut site = Site::on("real-dockerd", docker, &always);
     let mut watch = site.watch();

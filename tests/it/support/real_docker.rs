@@ -14,7 +14,15 @@ use super::deadline::{poll, wait_for};
 
 /// Made by scripts/setup from this machine's own programs.
 pub const BUSYBOX: &str = "cosmonaut-test/busybox";
-pub const HAPROXY: &str = "cosmonaut-test/haproxy";
+const HAPROXY: &str = "cosmonaut-test/haproxy";
+
+/// The image of HAProxy; `COSMONAUT_TEST_HAPROXY_IMAGE` names another one, with another version.
+pub fn haproxy_image() -> String {
+    std::env::var("COSMONAUT_TEST_HAPROXY_IMAGE")
+        .ok()
+        .filter(|image| !image.is_empty())
+        .unwrap_or_else(|| HAPROXY.to_owned())
+}
 
 /// A first start of a daemon makes its stores; a start with containers starts them, too.
 const DAEMON_START_MAX: Duration = Duration::from_secs(60);
@@ -62,7 +70,7 @@ impl Docker {
             version.is_ok(),
             "these tests need a Docker daemon that answers (scripts/test starts one; COSMONAUT_TEST_WITHOUT=docker leaves them out): {version:?}"
         );
-        for image in [BUSYBOX, HAPROXY] {
+        for image in [BUSYBOX, &haproxy_image()] {
             let found = docker.try_run(&["image", "inspect", "--format", "{{.Id}}", image]);
             assert!(
                 found.is_ok(),
@@ -260,7 +268,8 @@ impl Docker {
             "SIGUSR1",
         ];
         all.extend(more);
-        all.push(HAPROXY);
+        let image = haproxy_image();
+        all.push(&image);
         self.start("haproxy", &all)
     }
 
