@@ -146,6 +146,13 @@ impl Wrong {
 /// Reads an address as docker's `-H` takes it; TLS is added by the caller, here it only decides the port.
 fn parse(text: &str, secure: bool) -> std::result::Result<Address, Wrong> {
     let text = text.trim();
+    if text.contains(char::is_control) {
+        return Err(Wrong::new(
+            "it holds a control character",
+            "an address has none; unix:///var/run/docker.sock and tcp://HOST:PORT are two"
+                .to_owned(),
+        ));
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         if text.starts_with('/') || text.starts_with('.') || text.ends_with(".sock") {
             return Err(Wrong::new(

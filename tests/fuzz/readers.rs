@@ -466,11 +466,11 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
         .collect();
     let mut registry = built_in();
     let mut selection = service::select(&monitored, Told::All, |one| registry.can_route(one));
+    explained(all, &selection);
     let payload = selection.payload("fuzz", Vec::new());
     for candidate in &payload.candidates {
         let _ = wire::can_send(candidate);
     }
-    explained(all, &selection);
     let text = registry
         .config(&payload)
         .expect("the built-in registry routes what it can route");
