@@ -14,7 +14,7 @@ use super::deadline::{poll, wait_for};
 
 /// Made by scripts/setup from this machine's own programs.
 pub const BUSYBOX: &str = "cosmonaut-test/busybox";
-const HAPROXY: &str = "cosmonaut-test/haproxy";
+pub const HAPROXY: &str = "cosmonaut-test/haproxy";
 
 /// The image of HAProxy; `COSMONAUT_TEST_HAPROXY_IMAGE` names another one, with another version.
 pub fn haproxy_image() -> String {
