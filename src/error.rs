@@ -83,17 +83,19 @@ const PART_BYTES_MAX: usize = 1_800;
 /// What a terminal does not obey and a person can read; most messages are that already. Of long ones the middle is cut
 /// out: a program says last what it died of.
 fn readable(words: String) -> String {
+    // Escaped first: a control character becomes up to eight others.
+    let words = escaped(words);
     if words.len() <= PART_BYTES_MAX {
-        return escaped(words);
+        return words;
     }
     let head = words.floor_char_boundary(PART_BYTES_MAX / 2);
     let tail = words.ceil_char_boundary(words.len() - PART_BYTES_MAX / 2);
     let (head, tail) = (words.get(..head), words.get(tail..));
-    escaped(format!(
+    format!(
         "{} ... (cut) ... {}",
         head.unwrap_or_default(),
         tail.unwrap_or_default()
-    ))
+    )
 }
 
 /// The text with its control characters, line feeds too, as a source would spell them.
@@ -137,9 +139,11 @@ mod tests {
             "cannot read\\u{1b}[2J: a\\ncosmonaut: hint: x\\u{7f}"
         );
         assert_eq!(error.hint_text(), Some("b\\r\\nc"));
-        let long = format!("first{}last", "ü".repeat(100_000));
-        let long = Error::new("cannot read it", long).to_string();
-        assert!(long.len() < 2_000, "{} bytes", long.len());
-        assert!(long.contains("first") && long.contains("(cut)") && long.ends_with("last"));
+        for filling in ["ü", "\u{1b}"] {
+            let long = format!("first{}last", filling.repeat(100_000));
+            let long = Error::new("cannot read it", long).to_string();
+            assert!(long.len() < 2_000, "{} bytes", long.len());
+            assert!(long.contains("first") && long.contains("(cut)") && long.ends_with("last"));
+        }
     }
 }
