@@ -370,6 +370,7 @@ fn a_full_disk_leaves_haproxy_serving() {
     site.reaches("web", &["a", "b"]);
     site.reaches("api", &["c"]);
     watch.stop();
-    drop(site);
+    // The folder goes with its sandbox, and cannot while something is mounted there.
     drop(disk);
+    drop(site);
 }
