@@ -170,6 +170,12 @@ impl Selection {
         payload
     }
 
+    /// The names of the services, until [`Selection::payload`] has handed them over.
+    pub fn service_names(&self) -> BTreeSet<&str> {
+        let services = self.services.iter();
+        services.map(|one| one.service_name.as_str()).collect()
+    }
+
     /// How many containers are routed, pending and left out.
     pub fn counts(&self) -> (usize, usize, usize) {
         let count = |wanted: fn(&Finding) -> bool| {

@@ -808,12 +808,7 @@ impl Syncer {
         let Some(overlay) = &self.overlay else {
             return Vec::new();
         };
-        let services: BTreeSet<&str> = self
-            .selection
-            .services
-            .iter()
-            .map(|service| service.service_name.as_str())
-            .collect();
+        let services = self.selection.service_names();
         let others = overlay
             .view()
             .elsewhere(&|name| services.contains(name), &|id| {
@@ -832,12 +827,7 @@ impl Syncer {
     /// Services of which nothing but these containers is there, which nobody could look at: the built-in registry
     /// remembers them, another one has to be asked for them as HAProxy has them.
     fn bring_back(&mut self, unseen: &[Running]) {
-        let known: BTreeSet<&str> = self
-            .selection
-            .services
-            .iter()
-            .map(|service| service.service_name.as_str())
-            .collect();
+        let known = self.selection.service_names();
         let lost: BTreeSet<&str> = unseen
             .iter()
             .map(|one| one.service_name.as_str())
