@@ -94,6 +94,14 @@ impl Fingerprint {
         self.word(bytes.len() as u64);
     }
 
+    /// The hash of all that was added.
+    pub fn finish(mut self) -> u64 {
+        // The last words have reached all bits only after some more steps.
+        self.word(0);
+        self.word(0);
+        self.0
+    }
+
     fn word(&mut self, word: u64) {
         self.0 = (self.0 ^ word).wrapping_mul(Self::FACTOR).rotate_left(29);
     }
@@ -101,11 +109,7 @@ impl Fingerprint {
 
 impl std::fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The last words have reached all bits only after some more steps.
-        let mut last = *self;
-        last.word(0);
-        last.word(0);
-        write!(f, "{:016x}", last.0)
+        write!(f, "{:016x}", self.finish())
     }
 }
 

@@ -82,6 +82,33 @@ impl Guard {
         (routed.len() >= SERVERS_MIN && missing.len() * 2 > routed.len()).then_some(missing)
     }
 
+    /// Whether there could be an [`objection`](Guard::objection) to a pass that takes away as many servers.
+    pub fn doubts(&self, gone: usize) -> bool {
+        self.is_new() || (self.size() >= SERVERS_MIN && gone * 2 > self.size())
+    }
+
+    /// HAProxy has the servers of these containers too, of which the whole ids are given, and no longer those of
+    /// the ones that are gone.
+    pub fn changed(&mut self, come: &[String], gone: &[String]) {
+        self.heard_of.clear();
+        let Some(routed) = &mut self.routed else {
+            return;
+        };
+        let place = |routed: &[Box<str>], id: &str| {
+            routed.binary_search_by(|one| service::short(one).cmp(service::short(id)))
+        };
+        for id in gone {
+            if let Ok(at) = place(routed, id) {
+                routed.remove(at);
+            }
+        }
+        for id in come {
+            if let Err(at) = place(routed, id) {
+                routed.insert(at, id.as_str().into());
+            }
+        }
+    }
+
     /// How many servers HAProxy has.
     pub fn size(&self) -> usize {
         self.routed.as_ref().map_or(0, Vec::len)

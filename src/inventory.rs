@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::config::Fingerprint;
 use crate::description::{self, Reading};
 use crate::docker::container::{Container, Inspected, NetworkMode, Row};
 
@@ -89,6 +90,30 @@ pub struct Known {
     digest: Option<u64>,
 }
 
+impl Known {
+    /// The service that it names, if it is monitored and its description is valid.
+    fn service(&self) -> Option<&str> {
+        match &self.reading {
+            Reading::Service(description) if self.monitored => Some(&description.service),
+            _ => None,
+        }
+    }
+}
+
+fn hash_of(service: &str) -> u64 {
+    let mut hash = Fingerprint::default();
+    hash.add(service.as_bytes());
+    hash.finish()
+}
+
+fn short_of(id: &str) -> Short {
+    let mut short = Short::default();
+    for (to, from) in short.iter_mut().zip(id.bytes()) {
+        *to = from;
+    }
+    short
+}
+
 /// An inspect that is owed: it failed, or the container could not be asked yet.
 #[derive(Debug)]
 struct Owed {
@@ -98,12 +123,50 @@ struct Owed {
     late: bool,
 }
 
+/// What may be another now than when it was last asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// Only these.
+    These {
+        /// Ids of monitored containers, and of those that were.
+        containers: BTreeSet<String>,
+        /// The services that they name.
+        services: BTreeSet<String>,
+    },
+    /// Everything: HAProxy's own networks, the list, a container whose network others share, one that names no
+    /// service.
+    All,
+}
+
+impl Touched {
+    /// Nothing.
+    fn none() -> Touched {
+        Touched::These {
+            containers: BTreeSet::new(),
+            services: BTreeSet::new(),
+        }
+    }
+}
+
+/// The first characters of an id, as [`service::short`] has them; zeros where it is shorter.
+type Short = [u8; 12];
+
 /// All that is known.
 #[derive(Debug)]
 pub struct Inventory {
     interest: Interest,
-    /// Boxed: a tree's node has room for eleven and is often half empty.
+    /// Boxed: a tree's node has room for eleven and is often half empty. Changed by [`Inventory::put`] and
+    /// [`Inventory::take`] alone, which keep what is told of it below.
     known: BTreeMap<String, Box<Known>>,
+    /// Who is in a service: the hash of its name, and the container's id.
+    members: BTreeSet<(u64, Short)>,
+    /// Ids of containers of the name of HAProxy's.
+    haproxies: BTreeSet<String>,
+    /// Ids of containers that got their stop signal.
+    leaving: BTreeSet<String>,
+    /// How many use the network of another container.
+    borrowers: usize,
+    touched: Touched,
     died: BTreeMap<String, Instant>,
     owed: BTreeMap<String, Owed>,
     /// HAProxy's container as it was last seen, while it does not run. It comes back to the same networks, and
@@ -119,6 +182,11 @@ impl Inventory {
         Inventory {
             interest,
             known: BTreeMap::new(),
+            members: BTreeSet::new(),
+            haproxies: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            borrowers: 0,
+            touched: Touched::All,
             died: BTreeMap::new(),
             owed: BTreeMap::new(),
             haproxy_away: None,
@@ -158,9 +226,106 @@ impl Inventory {
         if let Some(haproxy) = self.haproxy_here().filter(|known| gone(known)) {
             self.haproxy_away = Some(Box::new(haproxy.container.clone()));
         }
-        self.known.retain(|id, _| listed.contains(id));
+        let gone = self.known.keys().filter(|id| !listed.contains(*id));
+        for id in gone.cloned().collect::<Vec<_>>() {
+            self.take(&id);
+        }
         self.owed.retain(|id, _| listed.contains(id));
+        self.touched = Touched::All;
         inspect
+    }
+
+    /// What may be another now than when this was last called.
+    pub fn take_touched(&mut self) -> Touched {
+        std::mem::replace(&mut self.touched, Touched::none())
+    }
+
+    /// Makes this known, in the place of what was known of the same container.
+    fn put(&mut self, known: Known) {
+        let id = known.container.id.clone();
+        self.take(&id);
+        if let NetworkMode::Container(_) = known.container.network_mode {
+            self.borrowers += 1;
+        }
+        if known.container.name == self.interest.haproxy {
+            self.haproxies.insert(id.clone());
+        }
+        if known.leaving_until.is_some() {
+            self.leaving.insert(id.clone());
+        }
+        if let Some(service) = known.service() {
+            self.members.insert((hash_of(service), short_of(&id)));
+        }
+        self.touch(&known);
+        self.known.insert(id, Box::new(known));
+    }
+
+    /// Forgets a container.
+    fn take(&mut self, id: &str) -> Option<Box<Known>> {
+        let known = self.known.remove(id)?;
+        self.touch(&known);
+        if let NetworkMode::Container(_) = known.container.network_mode {
+            self.borrowers = self.borrowers.saturating_sub(1);
+        }
+        self.haproxies.remove(id);
+        self.leaving.remove(id);
+        if let Some(service) = known.service() {
+            let member = (hash_of(service), short_of(id));
+            // Another one may have the same first characters.
+            let same = |other: &Known| other.service() == Some(service);
+            if !self.of_short(short_of(id)).any(same) {
+                self.members.remove(&member);
+            }
+        }
+        Some(known)
+    }
+
+    /// Notes that this container is another one, has come or has gone.
+    fn touch(&mut self, known: &Known) {
+        let alone = known.container.name != self.interest.haproxy
+            && self.borrowers == 0
+            && (known.service().is_some() || !known.monitored);
+        match &mut self.touched {
+            Touched::These {
+                containers,
+                services,
+            } if alone => {
+                if let Some(service) = known.service() {
+                    containers.insert(known.container.id.clone());
+                    if !services.contains(service) {
+                        services.insert(service.to_owned());
+                    }
+                }
+            }
+            touched => *touched = Touched::All,
+        }
+    }
+
+    /// Containers whose ids begin so.
+    fn of_short(&self, short: Short) -> impl Iterator<Item = &Known> {
+        let text = String::from_utf8_lossy(&short);
+        let text = text.trim_end_matches('\0').to_owned();
+        let from = self.known.range(text.clone()..);
+        from.take_while(move |(id, _)| id.starts_with(&text))
+            .filter(move |(id, _)| short_of(id) == short)
+            .map(|(_, known)| &**known)
+    }
+
+    /// Monitored containers of one service, by id; `None` when one of them has the first characters of its id in
+    /// common with another container.
+    pub fn of_service(&self, service: &str) -> Option<Vec<&Known>> {
+        let hash = hash_of(service);
+        let mut found = Vec::new();
+        for (_, short) in self.members.range((hash, [0; 12])..=(hash, [255; 12])) {
+            let mut same = self.of_short(*short);
+            let (one, None) = (same.next()?, same.next()) else {
+                return None;
+            };
+            if one.service() == Some(service) {
+                found.push(one);
+            }
+        }
+        Some(found)
     }
 
     /// Takes in what inspect said: `None` when there is no such container.
@@ -173,19 +338,21 @@ impl Inventory {
             mounts,
         }) = found
         else {
-            self.known.remove(id);
+            self.take(id);
             if id == self.interest.haproxy {
+                self.touched = Touched::All;
                 self.haproxy_away = None;
             }
             return;
         };
         if container.name == self.interest.haproxy {
+            self.touched = Touched::All;
             self.haproxy_mounts = mounts.into_iter().map(|(source, _)| source).collect();
         }
         let state = &container.state;
         let exists = state.running || state.paused || state.restarting;
         if !exists || state.dead {
-            self.known.remove(id);
+            self.take(id);
             let seen = |away: &Container| away.id == container.id;
             if container.name == self.interest.haproxy
                 && !self.haproxy_away.as_deref().is_some_and(seen)
@@ -208,16 +375,13 @@ impl Inventory {
             self.haproxy_away = None;
         }
         let monitored = self.interest.monitors(&container.name, &reading);
-        self.known.insert(
-            container.id.clone(),
-            Box::new(Known {
-                container,
-                reading,
-                leaving_until,
-                monitored,
-                digest,
-            }),
-        );
+        self.put(Known {
+            container,
+            reading,
+            leaving_until,
+            monitored,
+            digest,
+        });
     }
 
     /// Notes that an inspect failed; what was known of the container stands. Returns when it is tried again.
@@ -308,7 +472,7 @@ impl Inventory {
             self.died.retain(|_, at| *at + DEAD_LISTED_MAX > now);
         }
         self.died.insert(id.to_owned(), now);
-        let known = self.known.remove(id);
+        let known = self.take(id);
         let was_known = known.is_some();
         if let Some(known) = known.filter(|known| known.container.name == self.interest.haproxy) {
             self.haproxy_away = Some(Box::new(known.container));
@@ -325,7 +489,17 @@ impl Inventory {
         }
         let until = now + known.container.stop_timeout + SURVIVED_AFTER;
         known.leaving_until = Some(until);
+        self.leaving.insert(id.to_owned());
+        self.touch_known(id);
         Some(until)
+    }
+
+    /// [`Inventory::touch`] of one that stays where it is.
+    fn touch_known(&mut self, id: &str) {
+        if let Some((id, known)) = self.known.remove_entry(id) {
+            self.touch(&known);
+            self.known.insert(id, known);
+        }
     }
 
     /// Ids whose time to be asked about has come: failed inspects, and containers that outlived their stop
@@ -337,18 +511,24 @@ impl Inventory {
             .filter(|(_, owed)| owed.at <= now)
             .map(|(id, _)| id.clone())
             .collect();
-        for (id, known) in &mut self.known {
-            if known.leaving_until.is_some_and(|until| until <= now) {
+        let over = |known: &Known| known.leaving_until.is_some_and(|until| until <= now);
+        let leaving = self.leaving.iter();
+        let over = leaving.filter(|id| self.known.get(*id).is_some_and(|known| over(known)));
+        for id in over.cloned().collect::<Vec<_>>() {
+            if let Some(known) = self.known.get_mut(&id) {
                 known.leaving_until = None;
-                due.push(id.clone());
             }
+            self.leaving.remove(&id);
+            self.touch_known(&id);
+            due.push(id);
         }
         due
     }
 
     /// When [`Inventory::due`] or a list has something new to say at the earliest.
     pub fn next_due(&self) -> Option<Instant> {
-        let leaving = self.known.values().filter_map(|known| known.leaving_until);
+        let leaving = self.leaving.iter().filter_map(|id| self.known.get(id));
+        let leaving = leaving.filter_map(|known| known.leaving_until);
         self.inspect_due().into_iter().chain(leaving).min()
     }
 
@@ -373,6 +553,9 @@ impl Inventory {
 
     /// Ids of containers that are not known but lend their network to one that is.
     pub fn lenders_wanted(&self) -> Vec<String> {
+        if self.borrowers == 0 {
+            return Vec::new();
+        }
         let unknown = |id: &&str| !self.known.contains_key(*id) && !self.owed.contains_key(*id);
         self.lenders()
             .into_iter()
@@ -402,8 +585,8 @@ impl Inventory {
     }
 
     fn haproxy_here(&self) -> Option<&Known> {
-        let mut known = self.known.values().map(Box::as_ref);
-        known.find(|known| known.container.name == self.interest.haproxy)
+        let id = self.haproxies.first()?;
+        self.known.get(id).map(Box::as_ref)
     }
 
     /// The container of this id.

@@ -60,6 +60,7 @@ pub mod ready;
 pub mod refrain;
 pub mod registry;
 pub mod report;
+pub mod roster;
 pub mod schedule;
 pub mod service;
 pub mod survey;

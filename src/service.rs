@@ -170,6 +170,18 @@ impl Selection {
         payload
     }
 
+    /// Exchanges the verdicts of these containers.
+    pub fn replace(&mut self, containers: &BTreeSet<String>, verdicts: Vec<Verdict>) {
+        self.verdicts
+            .retain(|verdict| !containers.contains(&verdict.id));
+        if verdicts.is_empty() {
+            return;
+        }
+        self.verdicts.extend(verdicts);
+        self.verdicts
+            .sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    }
+
     /// The names of the services, until [`Selection::payload`] has handed them over.
     pub fn service_names(&self) -> BTreeSet<&str> {
         let services = self.services.iter();

@@ -543,7 +543,10 @@ fn explained(all: &[Inspected], selection: &Selection) {
 }
 
 fn registry_without_services() -> String {
-    built_in().config(&Payload::default()).expect("no services")
+    built_in()
+        .config(&Payload::default())
+        .expect("no services")
+        .into_owned()
 }
 
 /// The config that descriptions become, if any of them is a service: for a real HAProxy to check.
@@ -763,7 +766,7 @@ fn base(bytes: &[u8]) {
     let Ok(base) = Base::new(&text) else { return };
     let mut registry = Embedded::new(base, Box::new(Forgetful));
     let rendered = registry.config(&thread_payload()).expect("it was accepted");
-    let mut rest = rendered.as_str();
+    let mut rest = &*rendered;
     for line in text.lines() {
         let at = rest
             .find(line)
