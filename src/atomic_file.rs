@@ -57,15 +57,15 @@ pub struct Staged {
     installed: bool,
 }
 
-/// Writes `bytes` to a new hidden file beside `target`, with the target's mode and owner.
+/// Writes these bytes, one piece behind the other, to a new hidden file beside `target`, with the target's mode and owner.
 ///
 /// A target that is a symbolic link is followed: the file it points to is what gets replaced.
 ///
 /// # Errors
 /// Names the path and the mend: missing folder, not writable, disk full, read-only file system, a
 /// folder at the target's name.
-pub fn stage(target: &Path, bytes: &[u8]) -> Result<Staged> {
-    stage_with(target, bytes, Durability::Disk)
+pub fn stage(target: &Path, pieces: &[&[u8]]) -> Result<Staged> {
+    stage_with(target, pieces, Durability::Disk)
 }
 
 /// Replaces `target` by `bytes`, safe against a power cut. See [`stage`] and [`Staged::install`].
@@ -73,18 +73,18 @@ pub fn stage(target: &Path, bytes: &[u8]) -> Result<Staged> {
 /// # Errors
 /// As [`stage`] and [`Staged::install`].
 pub fn replace(target: &Path, bytes: &[u8]) -> Result<Installed> {
-    stage(target, bytes)?.install()
+    stage(target, &[bytes])?.install()
 }
 
 /// [`replace`] with the durability of choice.
 ///
 /// # Errors
 /// As [`stage`] and [`Staged::install`].
-pub fn replace_with(target: &Path, bytes: &[u8], durability: Durability) -> Result<Installed> {
-    stage_with(target, bytes, durability)?.install()
+pub fn replace_with(target: &Path, pieces: &[&[u8]], durability: Durability) -> Result<Installed> {
+    stage_with(target, pieces, durability)?.install()
 }
 
-fn stage_with(target: &Path, bytes: &[u8], durability: Durability) -> Result<Staged> {
+fn stage_with(target: &Path, pieces: &[&[u8]], durability: Durability) -> Result<Staged> {
     let tried = || format!("cannot write {}", target.display());
     let target = followed(target).map_err(|cause| failure(tried(), target, &cause))?;
     let old = match fs::metadata(&target) {
@@ -104,7 +104,7 @@ fn stage_with(target: &Path, bytes: &[u8], durability: Durability) -> Result<Sta
         durability,
         installed: false,
     };
-    fill(&file, bytes, old.as_ref(), durability)
+    fill(&file, pieces, old.as_ref(), durability)
         .map_err(|cause| failure(tried(), &staged.path, &cause))?;
     Ok(staged)
 }
@@ -113,6 +113,11 @@ impl Staged {
     /// Where the bytes are now.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file's number in its file system, which a rename leaves as it is.
+    pub fn inode(&self) -> Option<u64> {
+        fs::metadata(&self.path).ok().map(|file| file.ino())
     }
 
     /// Puts the staged file in the target's place.
@@ -271,11 +276,13 @@ fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
 
 fn fill(
     mut file: &File,
-    bytes: &[u8],
+    pieces: &[&[u8]],
     old: Option<&fs::Metadata>,
     durability: Durability,
 ) -> io::Result<()> {
-    file.write_all(bytes)?;
+    for piece in pieces {
+        file.write_all(piece)?;
+    }
     let mode = old.map_or(NEW_FILE_MODE, |old| old.mode() & 0o7777);
     if let Some(old) = old {
         let own = file.metadata()?;
@@ -377,7 +384,7 @@ mod tests {
         assert_eq!(mode(&target), NEW_FILE_MODE);
         fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).expect("chmod");
         assert_eq!(
-            replace_with(&target, b"two", Durability::Kernel),
+            replace_with(&target, &[b"t", b"wo"], Durability::Kernel),
             Ok(Installed::Renamed)
         );
         assert_eq!(
@@ -510,11 +517,11 @@ mod tests {
         let folder = Folder::new("readers");
         let target = folder.0.join("haproxy.cfg");
         let whole = |n: usize| vec![b'a' + u8::try_from(n % 26).unwrap_or(0); 50_000];
-        replace_with(&target, &whole(0), Durability::Kernel).expect("replaced");
+        replace_with(&target, &[&whole(0)], Durability::Kernel).expect("replaced");
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 for n in 0..200 {
-                    replace_with(&target, &whole(n), Durability::Kernel).expect("replaced");
+                    replace_with(&target, &[&whole(n)], Durability::Kernel).expect("replaced");
                 }
             });
             while !writer.is_finished() {

@@ -11,7 +11,6 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 use std::ops::Range;
 
 /// What stands before the fingerprint in `global` / `description`.
@@ -113,24 +112,63 @@ impl std::fmt::Display for Fingerprint {
     }
 }
 
-/// The config with its own fingerprint in a `global` section at its end, readable by
+/// A config, and its own fingerprint in a `global` section at its end, readable by
 /// `show info` as `description: cosmonaut:<fingerprint>`.
 ///
 /// A second `global` section is legal, and its description wins, on HAProxy 2.4 to 3.4. The
-/// fingerprint is that of `text` with a final newline, without the added lines.
-pub fn with_fingerprint(text: &str) -> String {
-    let mut whole = String::with_capacity(text.len() + 64);
-    whole.push_str(text);
-    if !text.is_empty() && !text.ends_with('\n') {
-        whole.push('\n');
+/// fingerprint is that of the config with a final newline, without the added lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Printed<'t> {
+    config: Cow<'t, str>,
+    fingerprint: String,
+    print: String,
+}
+
+impl<'t> Printed<'t> {
+    /// Of a config without one.
+    pub fn new(config: Cow<'t, str>) -> Printed<'t> {
+        let mut config = config;
+        if !config.is_empty() && !config.ends_with('\n') {
+            config.to_mut().push('\n');
+        }
+        let fingerprint = fingerprint(&config);
+        let print = format!("global\n    description {DESCRIPTION_PREFIX}{fingerprint}\n");
+        Printed {
+            config,
+            fingerprint,
+            print,
+        }
     }
-    let print = fingerprint(&whole);
-    // Writing to a String cannot fail.
-    let _ = write!(
-        whole,
-        "global\n    description {DESCRIPTION_PREFIX}{print}\n"
-    );
-    whole
+
+    /// The config alone.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// Its fingerprint.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The whole text, in two pieces: thousands of services are not copied to add a line.
+    pub fn pieces(&self) -> [&str; 2] {
+        [&self.config, &self.print]
+    }
+
+    /// The whole text.
+    pub fn whole(&self) -> String {
+        self.pieces().concat()
+    }
+
+    /// Whether this is the whole text.
+    pub fn is(&self, text: &str) -> bool {
+        text.strip_prefix(&*self.config) == Some(self.print.as_str())
+    }
+}
+
+/// The whole text of [`Printed`].
+pub fn with_fingerprint(text: &str) -> String {
+    Printed::new(Cow::Borrowed(text)).whole()
 }
 
 /// Splits what [`with_fingerprint`] made into the config and its fingerprint.

@@ -152,7 +152,7 @@ impl Memory for Store {
         if self.read_only {
             return Ok(());
         }
-        atomic_file::replace_with(&path, &encode(state), Durability::Kernel).map(drop)
+        atomic_file::replace_with(&path, &[&encode(state)], Durability::Kernel).map(drop)
     }
 }
 
