@@ -399,7 +399,7 @@ mod tests {
         let folder = Folder::new("staged");
         let target = folder.0.join("haproxy.cfg");
         fs::write(&target, "old").expect("the old file");
-        let staged = stage(&target, b"new").expect("staged");
+        let staged = stage(&target, &[b"new"]).expect("staged");
         let name = staged
             .path()
             .file_name()
@@ -504,7 +504,7 @@ mod tests {
         let folder = Folder::new("inplace");
         let target = folder.0.join("haproxy.cfg");
         fs::write(&target, "a longer old text").expect("the old file");
-        let staged = stage(&target, b"new").expect("staged");
+        let staged = stage(&target, &[b"new"]).expect("staged");
         staged.write_in_place().expect("written");
         drop(staged);
         assert_eq!(fs::read(&target).expect("the file"), b"new");

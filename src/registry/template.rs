@@ -766,7 +766,8 @@ mod tests {
             }
             let now = (kind != 3).then_some(now);
             let found = services.binary_search_by(|one| one.name.cmp(&names[which]));
-            let (was, (Ok(at) | Err(at))) = (found.is_ok(), found);
+            let was = found.is_ok();
+            let (Ok(at) | Err(at)) = found;
             let scattered = |one: &Service<'_>| one.patterns.len() > 1;
             let can = !now.as_ref().is_some_and(scattered)
                 && !(was && services.get(at).is_some_and(scattered));
