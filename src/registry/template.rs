@@ -769,8 +769,9 @@ mod tests {
             let was = found.is_ok();
             let (Ok(at) | Err(at)) = found;
             let scattered = |one: &Service<'_>| one.patterns.len() > 1;
-            let can = !now.as_ref().is_some_and(scattered)
-                && !(was && services.get(at).is_some_and(scattered));
+            let elsewhere = now.as_ref().is_some_and(scattered)
+                || (was && services.get(at).is_some_and(scattered));
+            let can = !elsewhere;
             assert_eq!(places.edit(&mut text, &base, at, was, now.as_ref()), can);
             if was {
                 services.remove(at);
