@@ -499,7 +499,7 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
         text,
         "same services, same bytes"
     );
-    (payload, text)
+    (payload, text.into_owned())
 }
 
 /// What `explain` prints of them: a container cannot say a line in the name of another one, or move the cursor.
