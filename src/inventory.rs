@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::description::{self, Reading};
 use crate::docker::container::{Container, Inspected, NetworkMode, Row};
+use crate::names::Names;
 
 /// For this long after a `die`, a list that shows the container is not believed.
 const DEAD_LISTED_MAX: Duration = Duration::from_secs(1);
@@ -111,6 +112,8 @@ pub struct Inventory {
     haproxy_away: Option<Box<Container>>,
     /// What HAProxy's container has mounted of the host, by source, when it was last inspected.
     haproxy_mounts: Vec<String>,
+    /// The names that containers have in common.
+    names: Names,
 }
 
 impl Inventory {
@@ -123,6 +126,7 @@ impl Inventory {
             owed: BTreeMap::new(),
             haproxy_away: None,
             haproxy_mounts: Vec::new(),
+            names: Names::default(),
         }
     }
 
@@ -154,7 +158,7 @@ impl Inventory {
             }
             listed.insert(row.id);
         }
-        let gone = |known: &Known| !listed.contains(&known.container.id);
+        let gone = |known: &Known| !listed.contains(&*known.container.id);
         if let Some(haproxy) = self.haproxy_here().filter(|known| gone(known)) {
             self.haproxy_away = Some(Box::new(haproxy.container.clone()));
         }
@@ -167,10 +171,11 @@ impl Inventory {
     pub fn inspected(&mut self, id: &str, found: Option<Inspected>, digest: Option<u64>) {
         self.owed.remove(id);
         let Some(Inspected {
-            container,
+            mut container,
             env,
             labels,
             mounts,
+            ..
         }) = found
         else {
             self.known.remove(id);
@@ -179,7 +184,7 @@ impl Inventory {
             }
             return;
         };
-        if container.name == self.interest.haproxy {
+        if *container.name == self.interest.haproxy {
             self.haproxy_mounts = mounts.into_iter().map(|(source, _)| source).collect();
         }
         let state = &container.state;
@@ -187,7 +192,7 @@ impl Inventory {
         if !exists || state.dead {
             self.known.remove(id);
             let seen = |away: &Container| away.id == container.id;
-            if container.name == self.interest.haproxy
+            if *container.name == self.interest.haproxy
                 && !self.haproxy_away.as_deref().is_some_and(seen)
             {
                 self.haproxy_away = Some(Box::new(container));
@@ -204,12 +209,13 @@ impl Inventory {
             known.leaving_until.filter(|_| same_life)
         });
         self.died.remove(id);
-        if container.name == self.interest.haproxy {
+        if *container.name == self.interest.haproxy {
             self.haproxy_away = None;
         }
         let monitored = self.interest.monitors(&container.name, &reading);
+        container.share(&mut self.names);
         self.known.insert(
-            container.id.clone(),
+            container.id.to_string(),
             Box::new(Known {
                 container,
                 reading,
@@ -310,7 +316,7 @@ impl Inventory {
         self.died.insert(id.to_owned(), now);
         let known = self.known.remove(id);
         let was_known = known.is_some();
-        if let Some(known) = known.filter(|known| known.container.name == self.interest.haproxy) {
+        if let Some(known) = known.filter(|known| *known.container.name == self.interest.haproxy) {
             self.haproxy_away = Some(Box::new(known.container));
         }
         was_known
@@ -323,7 +329,7 @@ impl Inventory {
         if signal != known.container.stop_signal && signal != SIGKILL {
             return None;
         }
-        let until = now + known.container.stop_timeout + SURVIVED_AFTER;
+        let until = now + Duration::from_secs(known.container.stop_seconds.into()) + SURVIVED_AFTER;
         known.leaving_until = Some(until);
         Some(until)
     }
@@ -403,7 +409,7 @@ impl Inventory {
 
     fn haproxy_here(&self) -> Option<&Known> {
         let mut known = self.known.values().map(Box::as_ref);
-        known.find(|known| known.container.name == self.interest.haproxy)
+        known.find(|known| *known.container.name == self.interest.haproxy)
     }
 
     /// The container of this id.
@@ -488,7 +494,7 @@ mod tests {
     fn names(inventory: &Inventory) -> Vec<&str> {
         inventory
             .monitored()
-            .map(|known| known.container.name.as_str())
+            .map(|known| &*known.container.name)
             .collect()
     }
 
@@ -508,7 +514,7 @@ mod tests {
         runs(&mut inventory, "c", "haproxy", 1, Some(1));
         assert_eq!(names(&inventory), ["ASTEROID-1"]);
         assert_eq!(
-            inventory.haproxy().map(|container| container.id.as_str()),
+            inventory.haproxy().map(|container| &*container.id),
             Some("c")
         );
     }
@@ -543,7 +549,7 @@ mod tests {
         );
         let mut several = sample::inspected("b", "asteroid-b", 1, &[]);
         let networks = &mut several.container.networks;
-        networks.extend(networks.clone());
+        *networks = [&**networks, &**networks].concat().into();
         inventory.inspected("b", Some(several), None);
         assert_eq!(inventory.haproxy_wanted(), Some("haproxy"));
         runs(&mut inventory, "c", "haproxy", 1, Some(1));
@@ -700,7 +706,7 @@ mod tests {
     fn who_lends_its_network_is_wanted_and_kept() {
         let (mut inventory, now) = inventory();
         let mut borrower = sample::inspected("a", "asteroid-a", 1, &[]);
-        borrower.container.network_mode = NetworkMode::Container("lender".to_owned());
+        borrower.container.network_mode = NetworkMode::Container("lender".into());
         inventory.inspected("a", Some(borrower), Some(1));
         assert_eq!(inventory.lenders_wanted(), ["lender"]);
         runs(&mut inventory, "lender", "other", 1, Some(1));

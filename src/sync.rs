@@ -381,7 +381,7 @@ impl Syncer {
     fn applied(&mut self, payload: &Payload) {
         let known = self.inventory.monitored();
         self.guard
-            .applied(payload, known.map(|known| known.container.id.as_str()));
+            .applied(payload, known.map(|known| &*known.container.id));
     }
 
     fn lock(&self) -> Result<lock::Lock> {
@@ -728,9 +728,9 @@ impl Syncer {
             .filter_map(|known| address::asks_router_for(&known.container, &context))
             .map(|owner| {
                 (
-                    owner.id.clone(),
-                    owner.hostname.clone(),
-                    owner.domainname.clone(),
+                    owner.id.to_string(),
+                    owner.hostname().to_owned(),
+                    owner.domainname.to_string(),
                 )
             })
             .collect();
