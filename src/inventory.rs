@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::description::{self, Reading};
 use crate::docker::container::{Container, Inspected, NetworkMode, Row};
 use crate::names::Names;
+use crate::roll::{Identified, Roll};
 
 /// For this long after a `die`, a list that shows the container is not believed.
 const DEAD_LISTED_MAX: Duration = Duration::from_secs(1);
@@ -90,6 +91,12 @@ pub struct Known {
     digest: Option<u64>,
 }
 
+impl Identified for Known {
+    fn id(&self) -> &str {
+        &self.container.id
+    }
+}
+
 /// An inspect that is owed: it failed, or the container could not be asked yet.
 #[derive(Debug)]
 struct Owed {
@@ -103,8 +110,7 @@ struct Owed {
 #[derive(Debug)]
 pub struct Inventory {
     interest: Interest,
-    /// Boxed: a tree's node has room for eleven and is often half empty.
-    known: BTreeMap<String, Box<Known>>,
+    known: Roll<Known>,
     died: BTreeMap<String, Instant>,
     owed: BTreeMap<String, Owed>,
     /// HAProxy's container as it was last seen, while it does not run. It comes back to the same networks, and
@@ -121,7 +127,7 @@ impl Inventory {
     pub fn new(interest: Interest) -> Self {
         Inventory {
             interest,
-            known: BTreeMap::new(),
+            known: Roll::default(),
             died: BTreeMap::new(),
             owed: BTreeMap::new(),
             haproxy_away: None,
@@ -162,7 +168,8 @@ impl Inventory {
         if let Some(haproxy) = self.haproxy_here().filter(|known| gone(known)) {
             self.haproxy_away = Some(Box::new(haproxy.container.clone()));
         }
-        self.known.retain(|id, _| listed.contains(id));
+        self.known
+            .retain(|known| listed.contains(&*known.container.id));
         self.owed.retain(|id, _| listed.contains(id));
         inspect
     }
@@ -214,16 +221,13 @@ impl Inventory {
         }
         let monitored = self.interest.monitors(&container.name, &reading);
         container.share(&mut self.names);
-        self.known.insert(
-            container.id.to_string(),
-            Box::new(Known {
-                container,
-                reading,
-                leaving_until,
-                monitored,
-                digest,
-            }),
-        );
+        self.known.insert(Known {
+            container,
+            reading,
+            leaving_until,
+            monitored,
+            digest,
+        });
     }
 
     /// Notes that an inspect failed; what was known of the container stands. Returns when it is tried again.
@@ -343,10 +347,10 @@ impl Inventory {
             .filter(|(_, owed)| owed.at <= now)
             .map(|(id, _)| id.clone())
             .collect();
-        for (id, known) in &mut self.known {
+        for known in self.known.values_mut() {
             if known.leaving_until.is_some_and(|until| until <= now) {
                 known.leaving_until = None;
-                due.push(id.clone());
+                due.push(known.container.id.to_string());
             }
         }
         due
@@ -402,13 +406,13 @@ impl Inventory {
     /// difference: it may be there all the same, which no list says.
     pub fn haproxy_wanted(&self) -> Option<&str> {
         let undecided = |known: &Known| known.container.networks.len() > 1;
-        let mut known = self.known.values().map(Box::as_ref);
+        let mut known = self.known.values();
         let wanted = self.haproxy_here().is_none() && known.any(undecided);
         wanted.then_some(self.interest.haproxy.as_str())
     }
 
     fn haproxy_here(&self) -> Option<&Known> {
-        let mut known = self.known.values().map(Box::as_ref);
+        let mut known = self.known.values();
         known.find(|known| *known.container.name == self.interest.haproxy)
     }
 
@@ -420,15 +424,14 @@ impl Inventory {
     /// Whether a container of this id is known, by its whole id or the first characters of it.
     pub fn has(&self, id: &str) -> bool {
         self.known
-            .range(id.to_owned()..)
-            .next()
-            .is_some_and(|(known, _)| known.starts_with(id))
+            .first_from(id)
+            .is_some_and(|known| known.container.id.starts_with(id))
     }
 
     /// Monitored containers, by id. HAProxy's own is none, unless its name holds the keyword and it
     /// names a service; with an empty keyword only containers that name a service are monitored.
     pub fn monitored(&self) -> impl Iterator<Item = &Known> {
-        let known = self.known.values().map(Box::as_ref);
+        let known = self.known.values();
         known.filter(|known| known.monitored)
     }
 

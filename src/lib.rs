@@ -24,7 +24,7 @@
 //! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos`,
 //!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads (and `transport` one for the
 //!   resolver, which has no time limit); only `main` prints errors.
-//! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `names`, `schedule`, `timestamp`,
+//! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `names`, `roll`, `schedule`, `timestamp`,
 //!   `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`, `report/{diff,explain,plan}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
 //! - No async runtime, no listener, no queue that can fill, no unsafe code, no wait without a limit.
@@ -32,7 +32,7 @@
 //! # The modules, in flow order
 //!
 //! [`cli`] -> `commands` (one function a command) -> `assembly` (options -> parts) -> [`watch`] and [`sync`].
-//! In a pass: [`docker`] over [`transport`] and [`http`] -> [`inbox`], [`schedule`] -> [`inventory`] (with [`names`]),
+//! In a pass: [`docker`] over [`transport`] and [`http`] -> [`inbox`], [`schedule`] -> [`inventory`] (with [`names`], [`roll`]),
 //! [`description`], [`address`] (with [`overlay`] for Weave), [`service`], [`guard`] -> [`registry`] ->
 //! [`haproxy`]. [`report`] reads what a pass left behind, or what a [`survey`] found where none is made.
 
@@ -61,6 +61,7 @@ pub mod ready;
 pub mod refrain;
 pub mod registry;
 pub mod report;
+pub mod roll;
 pub mod schedule;
 pub mod service;
 pub mod survey;

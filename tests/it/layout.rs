@@ -82,7 +82,7 @@ fn forbid(what: &str, words: &[&str], applies: impl Fn(&str) -> bool) {
 
 #[test]
 fn pure_files_touch_nothing_outside() {
-    const PURE: [&str; 21] = [
+    const PURE: [&str; 22] = [
         "http.rs",
         "config.rs",
         "timestamp.rs",
@@ -90,6 +90,7 @@ fn pure_files_touch_nothing_outside() {
         "service.rs",
         "inventory.rs",
         "names.rs",
+        "roll.rs",
         "schedule.rs",
         "docker/events.rs",
         "docker/container.rs",
