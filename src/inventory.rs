@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use crate::config::Fingerprint;
 use crate::description::{self, Reading};
 use crate::docker::container::{Container, Inspected, NetworkMode, Row};
+use crate::names::Names;
+use crate::roll::{Identified, Roll};
 
 /// For this long after a `die`, a list that shows the container is not believed.
 const DEAD_LISTED_MAX: Duration = Duration::from_secs(1);
@@ -114,6 +116,12 @@ fn short_of(id: &str) -> Short {
     short
 }
 
+impl Identified for Known {
+    fn id(&self) -> &str {
+        &self.container.id
+    }
+}
+
 /// An inspect that is owed: it failed, or the container could not be asked yet.
 #[derive(Debug)]
 struct Owed {
@@ -155,9 +163,8 @@ type Short = [u8; 12];
 #[derive(Debug)]
 pub struct Inventory {
     interest: Interest,
-    /// Boxed: a tree's node has room for eleven and is often half empty. Changed by [`Inventory::put`] and
-    /// [`Inventory::take`] alone, which keep what is told of it below.
-    known: BTreeMap<String, Box<Known>>,
+    /// Changed by [`Inventory::put`] and [`Inventory::take`] alone, which keep what is told of it below.
+    known: Roll<Known>,
     /// Who is in a service: the hash of its name, and the container's id.
     members: BTreeSet<(u64, Short)>,
     /// Ids of containers of the name of HAProxy's.
@@ -174,6 +181,8 @@ pub struct Inventory {
     haproxy_away: Option<Box<Container>>,
     /// What HAProxy's container has mounted of the host, by source, when it was last inspected.
     haproxy_mounts: Vec<String>,
+    /// The names that containers have in common.
+    names: Names,
 }
 
 impl Inventory {
@@ -181,7 +190,7 @@ impl Inventory {
     pub fn new(interest: Interest) -> Self {
         Inventory {
             interest,
-            known: BTreeMap::new(),
+            known: Roll::default(),
             members: BTreeSet::new(),
             haproxies: BTreeSet::new(),
             leaving: BTreeSet::new(),
@@ -191,6 +200,7 @@ impl Inventory {
             owed: BTreeMap::new(),
             haproxy_away: None,
             haproxy_mounts: Vec::new(),
+            names: Names::default(),
         }
     }
 
@@ -222,12 +232,13 @@ impl Inventory {
             }
             listed.insert(row.id);
         }
-        let gone = |known: &Known| !listed.contains(&known.container.id);
+        let gone = |known: &Known| !listed.contains(&*known.container.id);
         if let Some(haproxy) = self.haproxy_here().filter(|known| gone(known)) {
             self.haproxy_away = Some(Box::new(haproxy.container.clone()));
         }
-        let gone = self.known.keys().filter(|id| !listed.contains(*id));
-        for id in gone.cloned().collect::<Vec<_>>() {
+        let gone = self.known.values().map(|known| &*known.container.id);
+        let gone = gone.filter(|id| !listed.contains(*id)).map(str::to_owned);
+        for id in gone.collect::<Vec<_>>() {
             self.take(&id);
         }
         self.owed.retain(|id, _| listed.contains(id));
@@ -242,28 +253,28 @@ impl Inventory {
 
     /// Makes this known, in the place of what was known of the same container.
     fn put(&mut self, known: Known) {
-        let id = known.container.id.clone();
+        let id = known.container.id.to_string();
         self.take(&id);
         if let NetworkMode::Container(_) = known.container.network_mode {
             self.borrowers += 1;
         }
-        if known.container.name == self.interest.haproxy {
+        if *known.container.name == self.interest.haproxy {
             self.haproxies.insert(id.clone());
-        }
-        if known.leaving_until.is_some() {
-            self.leaving.insert(id.clone());
         }
         if let Some(service) = known.service() {
             self.members.insert((hash_of(service), short_of(&id)));
         }
-        self.touch(&known);
-        self.known.insert(id, Box::new(known));
+        if known.leaving_until.is_some() {
+            self.leaving.insert(id.clone());
+        }
+        self.known.insert(known);
+        self.touch(&id);
     }
 
     /// Forgets a container.
     fn take(&mut self, id: &str) -> Option<Box<Known>> {
+        self.touch(id);
         let known = self.known.remove(id)?;
-        self.touch(&known);
         if let NetworkMode::Container(_) = known.container.network_mode {
             self.borrowers = self.borrowers.saturating_sub(1);
         }
@@ -280,9 +291,12 @@ impl Inventory {
         Some(known)
     }
 
-    /// Notes that this container is another one, has come or has gone.
-    fn touch(&mut self, known: &Known) {
-        let alone = known.container.name != self.interest.haproxy
+    /// Notes that this container, if it is known, is another one, has come or goes.
+    fn touch(&mut self, id: &str) {
+        let Some(known) = self.known.get(id) else {
+            return;
+        };
+        let alone = *known.container.name != self.interest.haproxy
             && self.borrowers == 0
             && (known.service().is_some() || !known.monitored);
         match &mut self.touched {
@@ -291,7 +305,7 @@ impl Inventory {
                 services,
             } if alone => {
                 if let Some(service) = known.service() {
-                    containers.insert(known.container.id.clone());
+                    containers.insert(id.to_owned());
                     if !services.contains(service) {
                         services.insert(service.to_owned());
                     }
@@ -303,12 +317,10 @@ impl Inventory {
 
     /// Containers whose ids begin so.
     fn of_short(&self, short: Short) -> impl Iterator<Item = &Known> {
-        let text = String::from_utf8_lossy(&short);
-        let text = text.trim_end_matches('\0').to_owned();
-        let from = self.known.range(text.clone()..);
-        from.take_while(move |(id, _)| id.starts_with(&text))
-            .filter(move |(id, _)| short_of(id) == short)
-            .map(|(_, known)| &**known)
+        let from = std::str::from_utf8(&short).unwrap_or_default();
+        let from = self.known.from(from.trim_end_matches('\0'));
+        from.skip_while(move |known| short_of(&known.container.id) < short)
+            .take_while(move |known| short_of(&known.container.id) == short)
     }
 
     /// Monitored containers of one service, by id; `None` when one of them has the first characters of its id in
@@ -332,10 +344,11 @@ impl Inventory {
     pub fn inspected(&mut self, id: &str, found: Option<Inspected>, digest: Option<u64>) {
         self.owed.remove(id);
         let Some(Inspected {
-            container,
+            mut container,
             env,
             labels,
             mounts,
+            ..
         }) = found
         else {
             self.take(id);
@@ -345,7 +358,7 @@ impl Inventory {
             }
             return;
         };
-        if container.name == self.interest.haproxy {
+        if *container.name == self.interest.haproxy {
             self.touched = Touched::All;
             self.haproxy_mounts = mounts.into_iter().map(|(source, _)| source).collect();
         }
@@ -354,7 +367,7 @@ impl Inventory {
         if !exists || state.dead {
             self.take(id);
             let seen = |away: &Container| away.id == container.id;
-            if container.name == self.interest.haproxy
+            if *container.name == self.interest.haproxy
                 && !self.haproxy_away.as_deref().is_some_and(seen)
             {
                 self.haproxy_away = Some(Box::new(container));
@@ -371,10 +384,11 @@ impl Inventory {
             known.leaving_until.filter(|_| same_life)
         });
         self.died.remove(id);
-        if container.name == self.interest.haproxy {
+        if *container.name == self.interest.haproxy {
             self.haproxy_away = None;
         }
         let monitored = self.interest.monitors(&container.name, &reading);
+        container.share(&mut self.names);
         self.put(Known {
             container,
             reading,
@@ -474,7 +488,7 @@ impl Inventory {
         self.died.insert(id.to_owned(), now);
         let known = self.take(id);
         let was_known = known.is_some();
-        if let Some(known) = known.filter(|known| known.container.name == self.interest.haproxy) {
+        if let Some(known) = known.filter(|known| *known.container.name == self.interest.haproxy) {
             self.haproxy_away = Some(Box::new(known.container));
         }
         was_known
@@ -487,19 +501,11 @@ impl Inventory {
         if signal != known.container.stop_signal && signal != SIGKILL {
             return None;
         }
-        let until = now + known.container.stop_timeout + SURVIVED_AFTER;
+        let until = now + Duration::from_secs(known.container.stop_seconds.into()) + SURVIVED_AFTER;
         known.leaving_until = Some(until);
         self.leaving.insert(id.to_owned());
-        self.touch_known(id);
+        self.touch(id);
         Some(until)
-    }
-
-    /// [`Inventory::touch`] of one that stays where it is.
-    fn touch_known(&mut self, id: &str) {
-        if let Some((id, known)) = self.known.remove_entry(id) {
-            self.touch(&known);
-            self.known.insert(id, known);
-        }
     }
 
     /// Ids whose time to be asked about has come: failed inspects, and containers that outlived their stop
@@ -513,13 +519,13 @@ impl Inventory {
             .collect();
         let over = |known: &Known| known.leaving_until.is_some_and(|until| until <= now);
         let leaving = self.leaving.iter();
-        let over = leaving.filter(|id| self.known.get(*id).is_some_and(|known| over(known)));
+        let over = leaving.filter(|id| self.known.get(id).is_some_and(over));
         for id in over.cloned().collect::<Vec<_>>() {
             if let Some(known) = self.known.get_mut(&id) {
                 known.leaving_until = None;
             }
             self.leaving.remove(&id);
-            self.touch_known(&id);
+            self.touch(&id);
             due.push(id);
         }
         due
@@ -579,14 +585,14 @@ impl Inventory {
     /// difference: it may be there all the same, which no list says.
     pub fn haproxy_wanted(&self) -> Option<&str> {
         let undecided = |known: &Known| known.container.networks.len() > 1;
-        let mut known = self.known.values().map(Box::as_ref);
+        let mut known = self.known.values();
         let wanted = self.haproxy_here().is_none() && known.any(undecided);
         wanted.then_some(self.interest.haproxy.as_str())
     }
 
     fn haproxy_here(&self) -> Option<&Known> {
         let id = self.haproxies.first()?;
-        self.known.get(id).map(Box::as_ref)
+        self.known.get(id)
     }
 
     /// The container of this id.
@@ -597,15 +603,15 @@ impl Inventory {
     /// Whether a container of this id is known, by its whole id or the first characters of it.
     pub fn has(&self, id: &str) -> bool {
         self.known
-            .range(id.to_owned()..)
+            .from(id)
             .next()
-            .is_some_and(|(known, _)| known.starts_with(id))
+            .is_some_and(|known| known.container.id.starts_with(id))
     }
 
     /// Monitored containers, by id. HAProxy's own is none, unless its name holds the keyword and it
     /// names a service; with an empty keyword only containers that name a service are monitored.
     pub fn monitored(&self) -> impl Iterator<Item = &Known> {
-        let known = self.known.values().map(Box::as_ref);
+        let known = self.known.values();
         known.filter(|known| known.monitored)
     }
 
@@ -671,7 +677,7 @@ mod tests {
     fn names(inventory: &Inventory) -> Vec<&str> {
         inventory
             .monitored()
-            .map(|known| known.container.name.as_str())
+            .map(|known| &*known.container.name)
             .collect()
     }
 
@@ -691,7 +697,7 @@ mod tests {
         runs(&mut inventory, "c", "haproxy", 1, Some(1));
         assert_eq!(names(&inventory), ["ASTEROID-1"]);
         assert_eq!(
-            inventory.haproxy().map(|container| container.id.as_str()),
+            inventory.haproxy().map(|container| &*container.id),
             Some("c")
         );
     }
@@ -726,7 +732,7 @@ mod tests {
         );
         let mut several = sample::inspected("b", "asteroid-b", 1, &[]);
         let networks = &mut several.container.networks;
-        networks.extend(networks.clone());
+        *networks = [&**networks, &**networks].concat().into();
         inventory.inspected("b", Some(several), None);
         assert_eq!(inventory.haproxy_wanted(), Some("haproxy"));
         runs(&mut inventory, "c", "haproxy", 1, Some(1));
@@ -883,7 +889,7 @@ mod tests {
     fn who_lends_its_network_is_wanted_and_kept() {
         let (mut inventory, now) = inventory();
         let mut borrower = sample::inspected("a", "asteroid-a", 1, &[]);
-        borrower.container.network_mode = NetworkMode::Container("lender".to_owned());
+        borrower.container.network_mode = NetworkMode::Container("lender".into());
         inventory.inspected("a", Some(borrower), Some(1));
         assert_eq!(inventory.lenders_wanted(), ["lender"]);
         runs(&mut inventory, "lender", "other", 1, Some(1));

@@ -24,7 +24,7 @@
 //! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos`,
 //!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads (and `transport` one for the
 //!   resolver, which has no time limit); only `main` prints errors.
-//! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `schedule`, `timestamp`,
+//! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `id`, `names`, `roll`, `schedule`, `timestamp`,
 //!   `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`, `report/{diff,explain,plan}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
 //! - No async runtime, no listener, no queue that can fill, no unsafe code, no wait without a limit.
@@ -32,8 +32,8 @@
 //! # The modules, in flow order
 //!
 //! [`cli`] -> `commands` (one function a command) -> `assembly` (options -> parts) -> [`watch`] and [`sync`].
-//! In a pass: [`docker`] over [`transport`] and [`http`] -> [`inbox`], [`schedule`] -> [`inventory`],
-//! [`description`], [`address`] (with [`overlay`] for Weave), [`service`], [`guard`] -> [`registry`] ->
+//! In a pass: [`docker`] over [`transport`] and [`http`] -> [`inbox`], [`schedule`] -> [`inventory`] (with [`names`], [`roll`]),
+//! [`description`], [`address`] (with [`overlay`] for Weave), [`service`], [`guard`] (with [`id`]) -> [`registry`] ->
 //! [`haproxy`]. [`report`] reads what a pass left behind, or what a [`survey`] found where none is made.
 
 pub mod address;
@@ -49,10 +49,12 @@ pub mod flapping;
 pub mod guard;
 pub mod haproxy;
 pub mod http;
+pub mod id;
 pub mod inbox;
 pub mod inventory;
 pub mod lock;
 pub mod logging;
+pub mod names;
 pub mod notify;
 pub mod overlay;
 pub mod program;
@@ -60,6 +62,7 @@ pub mod ready;
 pub mod refrain;
 pub mod registry;
 pub mod report;
+pub mod roll;
 pub mod roster;
 pub mod schedule;
 pub mod service;

@@ -373,7 +373,7 @@ impl Syncer {
         for service in &services {
             members.extend(self.inventory.of_service(service)?);
         }
-        let ids = members.iter().map(|known| known.container.id.clone());
+        let ids = members.iter().map(|known| known.container.id.to_string());
         let containers: BTreeSet<String> = containers.into_iter().chain(ids).collect();
         let mut selection = self.select_of(members.into_iter(), Told::Trouble, &|_| None);
         let now = std::mem::take(&mut selection.services);
@@ -499,7 +499,7 @@ impl Syncer {
     fn applied(&mut self, payload: &Payload) {
         let known = self.inventory.monitored();
         self.guard
-            .applied(payload, known.map(|known| known.container.id.as_str()));
+            .applied(payload, known.map(|known| &*known.container.id));
     }
 
     fn lock(&self) -> Result<lock::Lock> {
@@ -846,9 +846,9 @@ impl Syncer {
             .filter_map(|known| address::asks_router_for(&known.container, &context))
             .map(|owner| {
                 (
-                    owner.id.clone(),
-                    owner.hostname.clone(),
-                    owner.domainname.clone(),
+                    owner.id.to_string(),
+                    owner.hostname().to_owned(),
+                    owner.domainname.to_string(),
                 )
             })
             .collect();

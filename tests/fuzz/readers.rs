@@ -443,7 +443,7 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
     let find = |id: &str| -> Option<&Container> {
         all.iter()
             .map(|one| &one.container)
-            .find(|one| one.id == id || one.name == id)
+            .find(|one| *one.id == *id || *one.name == *id)
     };
     let context = Context {
         network: None,
@@ -514,7 +514,7 @@ fn explained(all: &[Inspected], selection: &Selection) {
             .iter()
             .map(|one| {
                 let said = description::said(&one.env, &one.labels);
-                (one.container.id.clone(), said)
+                (one.container.id.to_string(), said)
             })
             .collect(),
         ..Survey::default()

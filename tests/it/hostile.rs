@@ -292,7 +292,7 @@ fn no_description_brings_a_line_of_its_own() {
                 address: Address::Known {
                     ip: IpAddr::V4(Ipv4Addr::new(10, 2, 0, at as u8 + 2)),
                     others: Vec::new(),
-                    source: Source::Network("apps".to_owned()),
+                    source: Source::Network("apps".into()),
                 },
                 leaving: false,
                 held: None,
