@@ -898,4 +898,107 @@ mod tests {
         assert_eq!(listed(&mut inventory, &rows, now, false), [""; 0]);
         assert!(inventory.find("lender").is_some());
     }
+
+    fn touched(containers: &[&str], services: &[&str]) -> Touched {
+        let set = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Touched::These {
+            containers: set(containers),
+            services: set(services),
+        }
+    }
+
+    fn of(inventory: &Inventory, service: &str) -> Option<Vec<String>> {
+        let members = inventory.of_service(service)?;
+        Some(
+            members
+                .iter()
+                .map(|one| one.container.id.to_string())
+                .collect(),
+        )
+    }
+
+    /// A container of a service, with an id of this beginning.
+    fn member(id: &str, service: &str) -> Inspected {
+        let (name, predicate) = (format!("SERVICE_NAME={service}"), "PREDICATE=example.com");
+        let whole = format!("{id:0<64}");
+        sample::inspected(&whole, &format!("asteroid-{id}"), 1, &[&name, predicate])
+    }
+
+    #[test]
+    fn what_was_touched_is_told_once_and_nothing_else() {
+        let (mut inventory, now) = inventory();
+        assert_eq!(
+            inventory.take_touched(),
+            Touched::All,
+            "nothing is known yet"
+        );
+        assert_eq!(inventory.take_touched(), touched(&[], &[]));
+        let take_in = |inventory: &mut Inventory, found: Inspected| {
+            let id = found.container.id.to_string();
+            inventory.inspected(&id, Some(found), None);
+            id
+        };
+        let a = take_in(&mut inventory, member("a", "web"));
+        let b = take_in(&mut inventory, member("b", "web"));
+        let c = take_in(&mut inventory, member("c", "api"));
+        assert_eq!(
+            inventory.take_touched(),
+            touched(&[&a, &b, &c], &["api", "web"])
+        );
+        assert_eq!(of(&inventory, "web"), Some(vec![a.clone(), b.clone()]));
+        assert_eq!(of(&inventory, "api"), Some(vec![c.clone()]));
+        assert_eq!(of(&inventory, "other"), Some(vec![]));
+
+        assert!(inventory.signalled(&b, 15, now).is_some());
+        assert_eq!(inventory.take_touched(), touched(&[&b], &["web"]));
+        let later = inventory.next_due().expect("it may survive");
+        assert_eq!(inventory.due(later), [b.as_str()]);
+        assert_eq!(inventory.take_touched(), touched(&[&b], &["web"]));
+        assert_eq!(inventory.next_due(), None);
+
+        assert!(inventory.gone(&b, i64::MAX, now));
+        assert!(!inventory.gone(&b, i64::MAX, now));
+        inventory.inspected(&c, None, None);
+        assert_eq!(
+            inventory.take_touched(),
+            touched(&[&b, &c], &["api", "web"])
+        );
+        assert_eq!(of(&inventory, "web"), Some(vec![a.clone()]));
+        assert_eq!(of(&inventory, "api"), Some(vec![]));
+
+        // The same first characters: their servers are named otherwise.
+        let twin = format!("{a:.12}{}", "f".repeat(52));
+        let mut found = member("a", "web");
+        found.container.id = twin.as_str().into();
+        take_in(&mut inventory, found);
+        assert_eq!(of(&inventory, "web"), None);
+        assert!(inventory.gone(&twin, i64::MAX, now));
+        assert_eq!(of(&inventory, "web"), Some(vec![a.clone()]));
+        inventory.take_touched();
+
+        for more_than_one in [
+            // One that names no service: only its verdict counts.
+            sample::inspected("x", "asteroid-x", 1, &[]),
+            sample::inspected("h", "haproxy", 1, &[]),
+            Inspected {
+                container: Container {
+                    network_mode: NetworkMode::Container(a.as_str().into()),
+                    ..member("d", "web").container
+                },
+                ..member("d", "web")
+            },
+        ] {
+            take_in(&mut inventory, more_than_one);
+            assert_eq!(inventory.take_touched(), Touched::All);
+        }
+        take_in(&mut inventory, member("a", "web"));
+        assert_eq!(
+            inventory.take_touched(),
+            Touched::All,
+            "it lends its network"
+        );
+        listed(&mut inventory, &[], now, false);
+        assert_eq!(inventory.take_touched(), Touched::All);
+        assert_eq!(of(&inventory, "web"), Some(vec![]));
+    }
 }

@@ -92,6 +92,7 @@ fn pure_files_touch_nothing_outside() {
         "id.rs",
         "names.rs",
         "roll.rs",
+        "roster.rs",
         "schedule.rs",
         "docker/events.rs",
         "docker/container.rs",
