@@ -24,6 +24,9 @@ const NEW_FILE_MODE: u32 = 0o644;
 /// Most names tried for a staged file before we say that the folder is odd.
 const NAME_ATTEMPTS_MAX: u32 = 100;
 
+/// How much is gathered before it is written.
+const BUFFER_BYTES: usize = 32 << 10;
+
 /// A staged file of this age belongs to nobody any more: no pass takes so long.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
@@ -84,7 +87,34 @@ pub fn replace_with(target: &Path, pieces: &[&[u8]], durability: Durability) -> 
     stage_with(target, pieces, durability)?.install()
 }
 
+/// [`replace_with`] what `write` writes, of which nothing is held here: for what is long and made bit by bit.
+///
+/// # Errors
+/// As [`stage`] and [`Staged::install`].
+pub fn replace_by(
+    target: &Path,
+    durability: Durability,
+    write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> Result<Installed> {
+    let buffered = |file: &File| {
+        let mut buffer = io::BufWriter::with_capacity(BUFFER_BYTES, file);
+        write(&mut buffer)?;
+        buffer.flush()
+    };
+    stage_by(target, durability, buffered)?.install()
+}
+
 fn stage_with(target: &Path, pieces: &[&[u8]], durability: Durability) -> Result<Staged> {
+    stage_by(target, durability, |mut file| {
+        pieces.iter().try_for_each(|piece| file.write_all(piece))
+    })
+}
+
+fn stage_by(
+    target: &Path,
+    durability: Durability,
+    write: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<Staged> {
     let tried = || format!("cannot write {}", target.display());
     let target = followed(target).map_err(|cause| failure(tried(), target, &cause))?;
     let old = match fs::metadata(&target) {
@@ -104,7 +134,8 @@ fn stage_with(target: &Path, pieces: &[&[u8]], durability: Durability) -> Result
         durability,
         installed: false,
     };
-    fill(&file, pieces, old.as_ref(), durability)
+    write(&file)
+        .and_then(|()| finish(&file, old.as_ref(), durability))
         .map_err(|cause| failure(tried(), &staged.path, &cause))?;
     Ok(staged)
 }
@@ -274,15 +305,7 @@ fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
     ))
 }
 
-fn fill(
-    mut file: &File,
-    pieces: &[&[u8]],
-    old: Option<&fs::Metadata>,
-    durability: Durability,
-) -> io::Result<()> {
-    for piece in pieces {
-        file.write_all(piece)?;
-    }
+fn finish(file: &File, old: Option<&fs::Metadata>, durability: Durability) -> io::Result<()> {
     let mode = old.map_or(NEW_FILE_MODE, |old| old.mode() & 0o7777);
     if let Some(old) = old {
         let own = file.metadata()?;

@@ -172,15 +172,19 @@ impl Registry for Embedded {
         if !same_table {
             self.saved = Some((payload.table.clone(), hash(&stored)));
         }
-        let merged = merge(&stored, payload);
-        // One text less at the same time.
+        let Merged {
+            state,
+            services,
+            mut left_out,
+        } = merge(&stored, payload);
+        // One text less at the same time, and the state goes before the new one is made.
         self.last = String::new();
-        let rendered = template::render(&self.base, &merged.services);
-        let mut left_out = merged.left_out;
+        self.keep(&payload.table, &state);
+        drop(state);
+        let rendered = template::render(&self.base, &services);
         left_out.extend(rendered.left_out);
         let each = left_out.is_empty() && rendered.places.len() == payload.candidates.len();
         self.tell(left_out);
-        self.keep(&payload.table, &merged.state);
         self.last = rendered.text;
         self.places = each.then_some(rendered.places);
         Ok(Cow::Borrowed(&self.last))

@@ -152,7 +152,8 @@ impl Memory for Store {
         if self.read_only {
             return Ok(());
         }
-        atomic_file::replace_with(&path, &[&encode(state)], Durability::Kernel).map(drop)
+        let write = |file: &mut dyn io::Write| encode(state, file);
+        atomic_file::replace_by(&path, Durability::Kernel, write).map(drop)
     }
 }
 
@@ -167,16 +168,14 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bytes of a state file.
-fn encode(state: &State<&str>) -> Vec<u8> {
+/// Writes the bytes of a state file: of 10,000 services they are megabytes, and nobody needs them at once.
+fn encode(state: &State<&str>, mut file: &mut dyn io::Write) -> io::Result<()> {
     let written = Written {
         version: VERSION,
         state,
     };
-    // Strings, numbers and lists only: nothing that JSON could refuse.
-    let mut bytes = serde_json::to_vec(&written).unwrap_or_default();
-    bytes.push(b'\n');
-    bytes
+    serde_json::to_writer(&mut file, &written)?;
+    file.write_all(b"\n")
 }
 
 /// The state in a file's bytes, or why it cannot be used.

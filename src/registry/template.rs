@@ -542,71 +542,77 @@ impl std::fmt::Display for Acl<'_> {
 
 /// Writes the rules of these services, and in `places`, one for each, where they stand.
 fn push_rules(text: &mut String, services: &[&Service<'_>], places: &mut [Place]) {
-    let mut rules: Vec<_> = services
-        .iter()
-        .enumerate()
-        .flat_map(|(at, service)| rules_of(service).into_iter().map(move |rule| (at, rule)))
-        .collect();
-    // Stable: equal ones stay in the services' order.
-    rules.sort_by_key(|(_, rule)| {
-        let length = match rule.kind {
-            Kind::Exact => 0,
-            Kind::Wildcard | Kind::Path => rule.patterns.first().map_or(0, |pattern| pattern.len()),
-        };
-        (rule.kind, Reverse(length))
-    });
-    for (at, rule) in rules {
-        let start = text.len();
-        let kind = rule.kind;
-        let acl = Acl {
-            service: rule.service.name,
-            number: rule.number,
-        };
-        match rule.kind {
-            Kind::Exact => {
-                for patterns in rule.patterns.chunks(PATTERNS_PER_LINE_MAX) {
-                    push(text, format_args!("    acl {acl} hdr(host),field(1,:) -i"));
-                    for pattern in patterns {
-                        push_all(text, &[" '", pattern, "'"]);
-                    }
-                    text.push('\n');
-                }
+    // Most are exact and stay in the services' order, before all others: only those have to be gathered.
+    let mut others = Vec::new();
+    for (at, service) in services.iter().enumerate() {
+        for rule in rules_of(service) {
+            if rule.kind != Kind::Exact {
+                others.push((at, rule));
+                continue;
             }
-            Kind::Wildcard => {
-                for pattern in rule.patterns {
-                    push(
-                        text,
-                        format_args!("    acl {acl} hdr(host),field(1,:) -i -m end '{pattern}'\n"),
-                    );
-                }
-            }
-            // `path` and not `url`: over HTTP/2 and in absolute form the URL begins with the
-            // scheme. Equal or with a slash behind it: `/api` is not `/apis`.
-            Kind::Path => {
-                for pattern in rule.patterns {
-                    push(
-                        text,
-                        format_args!(
-                            "    acl {acl} path '/{pattern}'\n    acl {acl} path_beg '/{pattern}/'\n"
-                        ),
-                    );
-                }
-            }
-        }
-        push(
-            text,
-            format_args!(
-                "    use_backend {BACKEND_PREFIX}{} if {acl}\n",
-                rule.service.name
-            ),
-        );
-        if let Some(place) = places.get_mut(at) {
-            match kind {
-                Kind::Exact => place.rule = length_since(start, text),
-                Kind::Wildcard | Kind::Path => place.scattered = true,
+            let start = text.len();
+            push_rule(text, &rule);
+            if let Some(place) = places.get_mut(at) {
+                place.rule = length_since(start, text);
             }
         }
     }
+    // Stable: equal ones stay in the services' order.
+    others.sort_by_key(|(_, rule)| {
+        let length = rule.patterns.first().map_or(0, |pattern| pattern.len());
+        (rule.kind, Reverse(length))
+    });
+    for (at, rule) in others {
+        push_rule(text, &rule);
+        if let Some(place) = places.get_mut(at) {
+            place.scattered = true;
+        }
+    }
+}
+
+fn push_rule(text: &mut String, rule: &Rule<'_>) {
+    let acl = Acl {
+        service: rule.service.name,
+        number: rule.number,
+    };
+    match rule.kind {
+        Kind::Exact => {
+            for patterns in rule.patterns.chunks(PATTERNS_PER_LINE_MAX) {
+                push(text, format_args!("    acl {acl} hdr(host),field(1,:) -i"));
+                for pattern in patterns {
+                    push_all(text, &[" '", pattern, "'"]);
+                }
+                text.push('\n');
+            }
+        }
+        Kind::Wildcard => {
+            for pattern in &rule.patterns {
+                push(
+                    text,
+                    format_args!("    acl {acl} hdr(host),field(1,:) -i -m end '{pattern}'\n"),
+                );
+            }
+        }
+        // `path` and not `url`: over HTTP/2 and in absolute form the URL begins with the
+        // scheme. Equal or with a slash behind it: `/api` is not `/apis`.
+        Kind::Path => {
+            for pattern in &rule.patterns {
+                push(
+                    text,
+                    format_args!(
+                        "    acl {acl} path '/{pattern}'\n    acl {acl} path_beg '/{pattern}/'\n"
+                    ),
+                );
+            }
+        }
+    }
+    push(
+        text,
+        format_args!(
+            "    use_backend {BACKEND_PREFIX}{} if {acl}\n",
+            rule.service.name
+        ),
+    );
 }
 
 /// The exact names of a service are one rule; each wildcard and each path prefix is one of its own,
