@@ -51,9 +51,11 @@ pub enum Installed {
 /// New bytes beside their target, not yet in its place. Dropping it removes the file.
 #[derive(Debug)]
 pub struct Staged {
+    file: File,
     path: PathBuf,
     target: PathBuf,
     durability: Durability,
+    synced: bool,
     installed: bool,
 }
 
@@ -99,12 +101,14 @@ fn stage_with(target: &Path, bytes: &[u8], durability: Durability) -> Result<Sta
     remove_leftovers(&target);
     let (file, path) = create_beside(&target).map_err(|cause| failure(tried(), &target, &cause))?;
     let staged = Staged {
+        file,
         path,
         target,
         durability,
+        synced: false,
         installed: false,
     };
-    fill(&file, bytes, old.as_ref(), durability)
+    fill(&staged.file, bytes, old.as_ref())
         .map_err(|cause| failure(tried(), &staged.path, &cause))?;
     Ok(staged)
 }
@@ -115,12 +119,29 @@ impl Staged {
         &self.path
     }
 
+    /// Brings the staged bytes to the disk, if that is asked for and was not done yet. [`Staged::install`]
+    /// does it otherwise; this is for who has something to wait for meanwhile.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn sync(&mut self) -> Result<()> {
+        if self.durability == Durability::Disk && !self.synced {
+            let tried = || format!("cannot write {}", self.target.display());
+            self.file
+                .sync_all()
+                .map_err(|cause| failure(tried(), &self.path, &cause))?;
+            self.synced = true;
+        }
+        Ok(())
+    }
+
     /// Puts the staged file in the target's place.
     ///
     /// # Errors
     /// The target is then unchanged, except that a target which must be written in place may be
     /// left short when the disk fills up meanwhile; the error says so.
     pub fn install(mut self) -> Result<Installed> {
+        self.sync()?;
         let tried = format!("cannot replace {}", self.target.display());
         match fs::rename(&self.path, &self.target) {
             Ok(()) => self.installed = true,
@@ -269,12 +290,7 @@ fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
     ))
 }
 
-fn fill(
-    mut file: &File,
-    bytes: &[u8],
-    old: Option<&fs::Metadata>,
-    durability: Durability,
-) -> io::Result<()> {
+fn fill(mut file: &File, bytes: &[u8], old: Option<&fs::Metadata>) -> io::Result<()> {
     file.write_all(bytes)?;
     let mode = old.map_or(NEW_FILE_MODE, |old| old.mode() & 0o7777);
     if let Some(old) = old {
@@ -293,11 +309,7 @@ fn fill(
         }
     }
     // After fchown, which clears set-id bits; and past the umask.
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    if durability == Durability::Disk {
-        file.sync_all()?;
-    }
-    Ok(())
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 fn is_mount_point(cause: &io::Error) -> bool {
