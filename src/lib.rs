@@ -54,6 +54,7 @@ pub mod inventory;
 pub mod lock;
 pub mod logging;
 pub mod notify;
+mod order;
 pub mod overlay;
 pub mod program;
 pub mod ready;

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::text::Text;
+use crate::order;
 use crate::timestamp::Timestamp;
 
 /// The stop signal when the image names none: SIGTERM (`docker stop`).
@@ -562,7 +563,7 @@ impl From<Answer<'_>> for Inspected {
         if !shares {
             ports.extend(settings.ports.tcp());
         }
-        ports.sort_unstable();
+        order::sort(&mut ports);
         ports.dedup();
         let networks = if shares {
             Vec::new()
@@ -637,7 +638,7 @@ impl From<Answer<'_>> for Inspected {
                         )
                     })
                     .collect();
-                mounts.sort_by(|a, b| a.1.cmp(&b.1));
+                order::sort_by(&mut mounts, |a, b| a.1.cmp(&b.1));
                 mounts
             },
         }
