@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::description::{self, Reading};
 use crate::docker::container::{Container, Inspected, NetworkMode, Row};
+use crate::order;
 
 /// For this long after a `die`, a list that shows the container is not believed.
 const DEAD_LISTED_MAX: Duration = Duration::from_secs(1);
@@ -137,7 +138,8 @@ impl Inventory {
         afresh: bool,
     ) -> Vec<(String, Option<u64>)> {
         self.died.retain(|_, at| *at + DEAD_LISTED_MAX > asked);
-        let lenders: BTreeSet<String> = self.lenders().into_iter().map(str::to_owned).collect();
+        let lenders: BTreeSet<String> =
+            order::gathered(self.lenders().into_iter().map(str::to_owned));
         let mut inspect = Vec::new();
         let mut listed = BTreeSet::new();
         for row in rows {

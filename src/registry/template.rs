@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Mode;
 use crate::config::{ACL_PREFIX, BACKEND_PREFIX, Config, RULES_MARK, Section};
+use crate::order;
 
 /// Patterns on one acl line. HAProxy takes 64 words a line, so the 61st pattern of an acl would
 /// make it refuse the whole file; the next line of the same acl is an OR.
@@ -427,7 +428,7 @@ fn push_rules(text: &mut String, services: &[&Service<'_>]) {
         .flat_map(|service| rules_of(service))
         .collect();
     // Stable: equal ones stay in the services' order.
-    rules.sort_by_key(|rule| {
+    order::sort_by_key(&mut rules, |rule| {
         let length = match rule.kind {
             Kind::Exact => 0,
             Kind::Wildcard | Kind::Path => rule.patterns.first().map_or(0, |pattern| pattern.len()),
