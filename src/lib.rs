@@ -51,6 +51,7 @@ pub mod haproxy;
 pub mod http;
 pub mod inbox;
 pub mod inventory;
+mod json;
 pub mod lock;
 pub mod logging;
 pub mod notify;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::container::signal_number;
 use super::text::Text;
+use crate::json;
 
 /// Longest line that is held, in bytes.
 ///
@@ -163,7 +164,7 @@ pub fn event(line: &[u8]) -> Result<Option<Event>, NotAnEvent> {
     if line.first() != Some(&b'{') {
         return Err(NotAnEvent);
     }
-    let message: Message = serde_json::from_slice(line).map_err(|_| NotAnEvent)?;
+    let message: Message = json::read(line).map_err(|_| NotAnEvent)?;
     let time_nano = message.time_nano.unwrap_or_default();
     let action = message.action.as_str();
     let actor = message.actor.unwrap_or_default();
