@@ -163,7 +163,11 @@ pub fn event(line: &[u8]) -> Result<Option<Event>, NotAnEvent> {
     if line.first() != Some(&b'{') {
         return Err(NotAnEvent);
     }
-    let message: Message = serde_json::from_slice(line).map_err(|_| NotAnEvent)?;
+    let text = str::from_utf8(line).map_err(|_| NotAnEvent)?;
+    let message = match plain(text) {
+        Some(message) => message,
+        None => serde_json::from_str(text).map_err(|_| NotAnEvent)?,
+    };
     let time_nano = message.time_nano.unwrap_or_default();
     let action = message.action.as_str();
     let actor = message.actor.unwrap_or_default();
@@ -218,7 +222,7 @@ fn missed(time_nano: i64) -> Event {
 }
 
 /// An event as it is on the wire.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize, Default, PartialEq, Eq)]
 struct Message<'a> {
     #[serde(borrow, rename = "Type", default)]
     kind: Text<'a>,
@@ -230,7 +234,7 @@ struct Message<'a> {
     time_nano: Option<i64>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default, PartialEq, Eq)]
 struct Actor<'a> {
     #[serde(borrow, rename = "ID", default)]
     id: Text<'a>,
@@ -239,7 +243,7 @@ struct Actor<'a> {
 }
 
 /// Labels stand among these and can hide `signal`; `name` and `container` are the daemon's own.
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default, PartialEq, Eq)]
 struct Attributes<'a> {
     #[serde(borrow, default)]
     name: Text<'a>,
@@ -247,6 +251,96 @@ struct Attributes<'a> {
     container: Text<'a>,
     #[serde(borrow, default)]
     signal: Text<'a>,
+}
+
+/// What a storm consists of: a line as the daemons write it, without blanks, escapes and surprises.
+///
+/// Three times as fast as serde_json, which reads every other line: `None` says that this is one.
+fn plain(line: &str) -> Option<Message<'_>> {
+    let mut message = Message::default();
+    let mut line = Plain(line);
+    line.object(&mut |line, key| match key {
+        "Type" => line.text_into(&mut message.kind),
+        "Action" => line.text_into(&mut message.action),
+        "Actor" if message.actor.is_none() => {
+            let actor = message.actor.insert(Actor::default());
+            line.object(&mut |line, key| match key {
+                "ID" => line.text_into(&mut actor.id),
+                "Attributes" if actor.attributes.is_none() => {
+                    let attributes = actor.attributes.insert(Attributes::default());
+                    line.object(&mut |line, key| match key {
+                        "name" => line.text_into(&mut attributes.name),
+                        "container" => line.text_into(&mut attributes.container),
+                        "signal" => line.text_into(&mut attributes.signal),
+                        _ => line.text().map(|_| ()),
+                    })
+                }
+                _ => None,
+            })
+        }
+        "timeNano" if message.time_nano.is_none() => {
+            message.time_nano = Some(line.number()?);
+            Some(())
+        }
+        "Actor" | "timeNano" => None,
+        _ if line.0.starts_with('"') => line.text().map(|_| ()),
+        _ => line.number().map(|_| ()),
+    })?;
+    line.0.is_empty().then_some(message)
+}
+
+/// The rest of a line that is read as [`plain`].
+struct Plain<'a>(&'a str);
+
+/// What is done with a value, given its key; `None` where it is not plain.
+type Value<'v, 'a> = &'v mut dyn FnMut(&mut Plain<'a>, &'a str) -> Option<()>;
+
+impl<'a> Plain<'a> {
+    fn byte(&mut self, byte: char) -> Option<()> {
+        self.0 = self.0.strip_prefix(byte)?;
+        Some(())
+    }
+
+    /// An object with at least one key.
+    fn object(&mut self, value: Value<'_, 'a>) -> Option<()> {
+        self.byte('{')?;
+        loop {
+            let key = self.text()?;
+            self.byte(':')?;
+            value(self, key)?;
+            if self.byte(',').is_none() {
+                return self.byte('}');
+            }
+        }
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        self.byte('"')?;
+        let mut bytes = self.0.bytes();
+        let end = bytes.position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
+        let (text, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest;
+        self.byte('"')?;
+        Some(text)
+    }
+
+    /// Two with one key are no event to serde, and an empty first one would not be seen here.
+    fn text_into(&mut self, place: &mut Text<'a>) -> Option<()> {
+        let text = self.text()?;
+        if text.is_empty() || !place.is_empty() {
+            return None;
+        }
+        *place = Text(text.into());
+        Some(())
+    }
+
+    /// A whole number from 1 on.
+    fn number(&mut self) -> Option<i64> {
+        let end = self.0.bytes().position(|byte| !byte.is_ascii_digit())?;
+        let (digits, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest;
+        digits.parse().ok().filter(|_| !digits.starts_with('0'))
+    }
 }
 
 #[cfg(test)]
@@ -342,6 +436,59 @@ mod tests {
                 assert_eq!(all(&[front, middle, rest]), whole, "{first} {second}");
             }
         }
+    }
+
+    /// The lines of a capture's body.
+    fn lines(name: &str) -> Vec<String> {
+        let text = String::from_utf8(body(name)).expect("text");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_plain_line_is_read_as_serde_reads_it() {
+        let mut plain_ones = 0;
+        let captures = [
+            "docker-20.10.24/events-lifecycle.http",
+            "podman-4.3.1/events-lifecycle.http",
+        ];
+        for line in captures.into_iter().flat_map(lines) {
+            let compare = |line: &str| {
+                let Some(message) = plain(line) else {
+                    return 0;
+                };
+                assert_eq!(serde_json::from_str(line).ok(), Some(message), "{line}");
+                1
+            };
+            plain_ones += compare(&line);
+            for at in (0..line.len()).filter(|at| line.is_char_boundary(*at)) {
+                let (front, back) = line.split_at(at);
+                compare(front);
+                for nasty in [
+                    "\"",
+                    "\\",
+                    "{",
+                    "}",
+                    "[",
+                    ",",
+                    ":",
+                    "0",
+                    "-",
+                    " ",
+                    "\n",
+                    "\u{1}",
+                    "null",
+                    "\"a\":1,",
+                    "\"name\":\"b\",",
+                ] {
+                    compare(&format!("{front}{nasty}{back}"));
+                    compare(&format!(
+                        "{front}{nasty}{}",
+                        back.get(1..).unwrap_or_default()
+                    ));
+                }
+            }
+        }
+        assert!(plain_ones > 30, "only {plain_ones} lines are plain");
     }
 
     fn line(json: &str) -> Result<Option<(What, String, String)>, NotAnEvent> {
