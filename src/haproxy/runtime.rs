@@ -184,7 +184,7 @@ impl Runtime {
     /// with its file soon.
     pub fn take_back(&mut self) {
         for ((backend, name), options) in std::mem::take(&mut self.ahead).servers {
-            if let Err(doubt) = self.into_maintenance(&backend, &name, options) {
+            if let Err(doubt) = self.put_in_maintenance(&backend, &name, options) {
                 log::debug!("{backend}/{name} is not taken back: {doubt}");
                 self.audit = Instant::now();
                 return;
@@ -554,10 +554,10 @@ impl Runtime {
 
     fn take_out(&mut self, backend: &str, server: &Server<'_>) -> Result<(), Doubt> {
         let options = server.options.iter().map(|word| word.to_string());
-        self.into_maintenance(backend, server.name, options.collect())
+        self.put_in_maintenance(backend, server.name, options.collect())
     }
 
-    fn into_maintenance(
+    fn put_in_maintenance(
         &mut self,
         backend: &str,
         name: &str,
