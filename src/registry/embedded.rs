@@ -5,14 +5,15 @@
 //! candidates are left out and named, an error changes nothing. It must not know files: what it
 //! remembers goes through [`Memory`], which `store.rs` keeps on disk.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::template::{self, Base, LeftOut, Server, Service};
-use super::{Candidate, Instance, Payload, Registry, Running};
+use super::template::{self, Base, LeftOut, Places, Server, Service};
+use super::{Candidate, Edit, Instance, Payload, Registry, Running};
 use crate::error::{Error, Result};
 
 /// Most services of one table. Four times what HAProxy was measured with.
@@ -71,6 +72,9 @@ pub struct Embedded {
     saved: Option<(String, u64)>,
     left_out: Vec<LeftOut>,
     save_failed: Option<String>,
+    /// The last text, and where the candidates that it was asked for stand in it, where each of them does.
+    last: String,
+    places: Option<Places>,
 }
 
 /// What one payload makes of the stored state.
@@ -99,6 +103,8 @@ impl Embedded {
             saved: None,
             left_out: Vec::new(),
             save_failed: None,
+            last: String::new(),
+            places: None,
         }
     }
 
@@ -139,7 +145,8 @@ impl Embedded {
 }
 
 impl Registry for Embedded {
-    fn config(&mut self, payload: &Payload) -> Result<String> {
+    fn config(&mut self, payload: &Payload) -> Result<Cow<'_, str>> {
+        self.places = None;
         let instances = payload.running.len()
             + payload
                 .candidates
@@ -165,13 +172,48 @@ impl Registry for Embedded {
         if !same_table {
             self.saved = Some((payload.table.clone(), hash(&stored)));
         }
-        let merged = merge(&stored, payload);
-        let rendered = template::render(&self.base, &merged.services);
-        let mut left_out = merged.left_out;
+        let Merged {
+            state,
+            services,
+            mut left_out,
+        } = merge(&stored, payload);
+        // One text less at the same time, and the state goes before the new one is made.
+        self.last = String::new();
+        self.keep(&payload.table, &state);
+        drop(state);
+        let rendered = template::render(&self.base, &services);
         left_out.extend(rendered.left_out);
+        let each = left_out.is_empty() && rendered.places.len() == payload.candidates.len();
         self.tell(left_out);
-        self.keep(&payload.table, &merged.state);
-        Ok(rendered.text)
+        self.last = rendered.text;
+        self.places = each.then_some(rendered.places);
+        Ok(Cow::Borrowed(&self.last))
+    }
+
+    /// What is remembered of the table waits for the next whole payload: it is as long as the config, and only
+    /// asked for what nobody can be asked about any more.
+    fn amended(&mut self, edits: &[Edit]) -> Option<&str> {
+        let mut places = self.places.take()?;
+        for edit in edits {
+            let service = match &edit.now {
+                Some(candidate) => Some(alone(candidate)?),
+                None => None,
+            };
+            if !places.edit(
+                &mut self.last,
+                &self.base,
+                edit.at,
+                edit.was,
+                service.as_ref(),
+            ) {
+                return None;
+            }
+        }
+        if places.len() > SERVICES_MAX {
+            return None;
+        }
+        self.places = Some(places);
+        Some(&self.last)
     }
 
     fn is_remote(&self) -> bool {
@@ -339,6 +381,16 @@ fn of<'r, 'p>(running: &'r [&'p Running], service: &str) -> &'r [&'p Running] {
     let rest = running.get(from..).unwrap_or_default();
     let length = rest.partition_point(|entry| entry.service_name == service);
     rest.get(..length).unwrap_or_default()
+}
+
+/// A candidate with all its instances, when each of them can be routed.
+fn alone(candidate: &Candidate) -> Option<Service<'_>> {
+    let mut service = settings(candidate);
+    for Instance { id, ip } in &candidate.containers {
+        let ip = ip.parse().ok()?;
+        service.servers.push(Server { id, ip });
+    }
+    Some(service)
 }
 
 /// A candidate's settings, without its instances.
