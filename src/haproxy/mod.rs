@@ -357,8 +357,7 @@ impl Haproxy {
         let started = Instant::now();
         let mut reload = false;
         if self.runtime.is_some() {
-            let wanted = Config::parse(wanted.config());
-            reload = self.go_ahead(&before, taken.as_ref(), &wanted) == Ahead::Reload;
+            reload = self.go_ahead(&before, taken.as_ref(), &new) == Ahead::Reload;
         }
         let mut checked = started;
         // Put in its place by an earlier pass, which did not get further: HAProxy was down, or we were killed.
@@ -571,11 +570,13 @@ impl Haproxy {
         let (Some(runtime), Some(taken)) = (&mut self.runtime, taken) else {
             return Ahead::Open;
         };
-        let config = before.carries(&taken.fingerprint).then(|| before.config());
-        let Some(config) = config.flatten() else {
+        if !before.carries(&taken.fingerprint) {
+            return Ahead::Open;
+        }
+        let Some(before) = before.config() else {
             return Ahead::Open;
         };
-        let old = Config::parse(config);
+        let old = Config::parse(before);
         runtime.drain(&old, new);
         // What services are held back of, or what makes HAProxy reload anyway, is not to be had ahead of it.
         if self.doubt.is_some() || !self.held.is_empty() || !taken.is_sure() {
