@@ -426,7 +426,7 @@ impl Inventory {
     pub fn unseen(&self) -> impl Iterator<Item = &str> {
         self.owed
             .keys()
-            .filter(|id| !self.known.contains_key(*id))
+            .filter(|id| !self.known.contains_key(id))
             .map(String::as_str)
     }
 
@@ -571,7 +571,7 @@ impl Inventory {
         if self.borrowers == 0 {
             return Vec::new();
         }
-        let unknown = |id: &&str| !self.known.contains_key(*id) && !self.owed.contains_key(*id);
+        let unknown = |id: &&str| !self.known.contains_key(id) && !self.owed.contains_key(*id);
         self.lenders()
             .into_iter()
             .filter(unknown)
