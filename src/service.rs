@@ -130,7 +130,12 @@ pub fn select(
             .then_with(|| one.created.cmp(&other.created))
             .then_with(|| one.id.cmp(&other.id))
     });
-    for members in members.chunk_by(|a, b| a.description.service == b.description.service) {
+    let same = |a: &Member<'_>, b: &Member<'_>| a.description.service == b.description.service;
+    // Exactly: a list that grows is there twice while it does.
+    selection
+        .services
+        .reserve_exact(members.chunk_by(same).count());
+    for members in members.chunk_by(same) {
         service(members, &clashing, told, &can_route, &mut selection);
     }
     order::sort_by(&mut selection.services, registry::in_order);
@@ -151,7 +156,9 @@ impl Selection {
                 ip: instance.ip.clone(),
             })
         });
-        let mut running: Vec<Running> = running_here.collect();
+        let count = candidates.iter().map(|one| one.containers.len()).sum();
+        let mut running: Vec<Running> = Vec::with_capacity(count);
+        running.extend(running_here);
         if !elsewhere.is_empty() {
             let here: HashSet<&str> = running.iter().map(|one| one.id.as_str()).collect();
             let others: Vec<Running> = elsewhere

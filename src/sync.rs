@@ -336,6 +336,8 @@ impl Syncer {
         if self.goes_by_touched() {
             self.roster = Roster::new(&payload, &self.selection);
         }
+        // The history reads the whole file once more.
+        drop(payload);
         self.keep(ended, record);
         Ok(ended)
     }

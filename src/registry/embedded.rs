@@ -269,7 +269,7 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
     for candidate in &payload.candidates {
         let again = places.get(candidate.service_name.as_str());
         if let Some(entry) = again.and_then(|&place| order.get_mut(place)) {
-            entry.instances.extend(&candidate.containers);
+            entry.again.push(candidate);
             continue;
         }
         let service = settings(candidate);
@@ -284,7 +284,8 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
         order.push(Entry {
             candidate,
             service,
-            instances: candidate.containers.iter().collect(),
+            instances: &candidate.containers,
+            again: Vec::new(),
         });
     }
     let mut forgotten_no_more: Vec<&Candidate> = stored
@@ -300,16 +301,20 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
     order.extend(forgotten_no_more.into_iter().map(|candidate| Entry {
         candidate,
         service: settings(candidate),
-        instances: Vec::new(),
+        instances: &[],
+        again: Vec::new(),
     }));
 
-    let mut state: State<&str> = State::default();
+    let mut state: State<&str> = State {
+        services: Vec::with_capacity(order.len()),
+    };
     let mut services = Vec::with_capacity(order.len());
     for entry in order {
         let Entry {
             candidate,
             mut service,
             instances,
+            again,
         } = entry;
         let name = candidate.service_name.as_str();
         let stored_ip = |id: &str| {
@@ -330,6 +335,7 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
         addresses.extend(
             instances
                 .iter()
+                .chain(again.iter().flat_map(|candidate| &candidate.containers))
                 .map(|one| (one.id.as_str(), one.ip.as_str())),
         );
         // Stable: what was said last of an id counts.
@@ -377,7 +383,9 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
 struct Entry<'p> {
     candidate: &'p Candidate,
     service: Service<'p>,
-    instances: Vec<&'p Instance>,
+    instances: &'p [Instance],
+    /// Further candidates of this name, of which the instances count.
+    again: Vec<&'p Candidate>,
 }
 
 /// What runs of one service, in a list sorted by service.
