@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::container::signal_number;
 use super::text::Text;
+use crate::json;
 
 /// Longest line that is held, in bytes.
 ///
@@ -163,10 +164,9 @@ pub fn event(line: &[u8]) -> Result<Option<Event>, NotAnEvent> {
     if line.first() != Some(&b'{') {
         return Err(NotAnEvent);
     }
-    let text = str::from_utf8(line).map_err(|_| NotAnEvent)?;
-    let message = match plain(text) {
+    let message = match plain(line) {
         Some(message) => message,
-        None => serde_json::from_str(text).map_err(|_| NotAnEvent)?,
+        None => json::read(line).map_err(|_| NotAnEvent)?,
     };
     let time_nano = message.time_nano.unwrap_or_default();
     let action = message.action.as_str();
@@ -255,91 +255,107 @@ struct Attributes<'a> {
 
 /// What a storm consists of: a line as the daemons write it, without blanks, escapes and surprises.
 ///
-/// Three times as fast as serde_json, which reads every other line: `None` says that this is one.
-fn plain(line: &str) -> Option<Message<'_>> {
+/// serde_json reads every other line: `None` says that this is one. Unlike serde_json it does not mind a control
+/// character, or bytes that are not UTF-8, in a part that nobody asked for.
+fn plain(line: &[u8]) -> Option<Message<'_>> {
+    if line.contains(&b'\\') {
+        return None;
+    }
     let mut message = Message::default();
     let mut line = Plain(line);
     line.object(&mut |line, key| match key {
-        "Type" => line.text_into(&mut message.kind),
-        "Action" => line.text_into(&mut message.action),
-        "Actor" if message.actor.is_none() => {
+        b"Type" => line.text_into(&mut message.kind),
+        b"Action" => line.text_into(&mut message.action),
+        b"Actor" if message.actor.is_none() => {
             let actor = message.actor.insert(Actor::default());
             line.object(&mut |line, key| match key {
-                "ID" => line.text_into(&mut actor.id),
-                "Attributes" if actor.attributes.is_none() => {
+                b"ID" => line.text_into(&mut actor.id),
+                b"Attributes" if actor.attributes.is_none() => {
                     let attributes = actor.attributes.insert(Attributes::default());
                     line.object(&mut |line, key| match key {
-                        "name" => line.text_into(&mut attributes.name),
-                        "container" => line.text_into(&mut attributes.container),
-                        "signal" => line.text_into(&mut attributes.signal),
+                        b"name" => line.text_into(&mut attributes.name),
+                        b"container" => line.text_into(&mut attributes.container),
+                        b"signal" => line.text_into(&mut attributes.signal),
                         _ => line.text().map(|_| ()),
                     })
                 }
                 _ => None,
             })
         }
-        "timeNano" if message.time_nano.is_none() => {
+        b"timeNano" if message.time_nano.is_none() => {
             message.time_nano = Some(line.number()?);
             Some(())
         }
-        "Actor" | "timeNano" => None,
-        _ if line.0.starts_with('"') => line.text().map(|_| ()),
+        b"Actor" | b"timeNano" => None,
+        _ if line.0.first() == Some(&b'"') => line.text().map(|_| ()),
         _ => line.number().map(|_| ()),
     })?;
     line.0.is_empty().then_some(message)
 }
 
-/// The rest of a line that is read as [`plain`].
-struct Plain<'a>(&'a str);
+/// The rest of a line that is read as [`plain`]; there is no backslash in it.
+struct Plain<'a>(&'a [u8]);
 
 /// What is done with a value, given its key; `None` where it is not plain.
-type Value<'v, 'a> = &'v mut dyn FnMut(&mut Plain<'a>, &'a str) -> Option<()>;
+type Value<'v, 'a> = &'v mut dyn FnMut(&mut Plain<'a>, &'a [u8]) -> Option<()>;
 
 impl<'a> Plain<'a> {
-    fn byte(&mut self, byte: char) -> Option<()> {
-        self.0 = self.0.strip_prefix(byte)?;
+    fn byte(&mut self, wanted: u8) -> Option<()> {
+        let (byte, rest) = self.0.split_first()?;
+        if *byte != wanted {
+            return None;
+        }
+        self.0 = rest;
         Some(())
     }
 
     /// An object with at least one key.
     fn object(&mut self, value: Value<'_, 'a>) -> Option<()> {
-        self.byte('{')?;
+        self.byte(b'{')?;
         loop {
             let key = self.text()?;
-            self.byte(':')?;
+            self.byte(b':')?;
             value(self, key)?;
-            if self.byte(',').is_none() {
-                return self.byte('}');
+            if self.byte(b',').is_none() {
+                return self.byte(b'}');
             }
         }
     }
 
-    fn text(&mut self) -> Option<&'a str> {
-        self.byte('"')?;
-        let mut bytes = self.0.bytes();
-        let end = bytes.position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
-        let (text, rest) = self.0.split_at_checked(end)?;
-        self.0 = rest;
-        self.byte('"')?;
-        Some(text)
+    fn text(&mut self) -> Option<&'a [u8]> {
+        self.byte(b'"')?;
+        let whole = self.0;
+        // Reading from a slice cannot fail.
+        let seen = self.0.skip_until(b'"').ok()?;
+        let (end, text) = whole.get(..seen)?.split_last()?;
+        (*end == b'"').then_some(text)
     }
 
     /// Two with one key are no event to serde, and an empty first one would not be seen here.
     fn text_into(&mut self, place: &mut Text<'a>) -> Option<()> {
         let text = self.text()?;
-        if text.is_empty() || !place.is_empty() {
+        if text.is_empty() || !place.is_empty() || text.iter().any(|byte| *byte < 0x20) {
             return None;
         }
-        *place = Text(text.into());
+        *place = Text(std::str::from_utf8(text).ok()?.into());
         Some(())
     }
 
     /// A whole number from 1 on.
     fn number(&mut self) -> Option<i64> {
-        let end = self.0.bytes().position(|byte| !byte.is_ascii_digit())?;
-        let (digits, rest) = self.0.split_at_checked(end)?;
-        self.0 = rest;
-        digits.parse().ok().filter(|_| !digits.starts_with('0'))
+        let mut number: i64 = 0;
+        while let Some((digit, rest)) = self.0.split_first()
+            && digit.is_ascii_digit()
+        {
+            let digit = i64::from(*digit - b'0');
+            number = number.checked_mul(10)?.checked_add(digit)?;
+            // JSON has no number that begins with a zero.
+            if number == 0 {
+                return None;
+            }
+            self.0 = rest;
+        }
+        (number > 0).then_some(number)
     }
 }
 
@@ -453,7 +469,7 @@ mod tests {
         ];
         for line in captures.into_iter().flat_map(lines) {
             let compare = |line: &str| {
-                let Some(message) = plain(line) else {
+                let Some(message) = plain(line.as_bytes()) else {
                     return 0;
                 };
                 assert_eq!(serde_json::from_str(line).ok(), Some(message), "{line}");
@@ -474,8 +490,6 @@ mod tests {
                     "0",
                     "-",
                     " ",
-                    "\n",
-                    "\u{1}",
                     "null",
                     "\"a\":1,",
                     "\"name\":\"b\",",
