@@ -82,7 +82,7 @@ const PART_BYTES_MAX: usize = 1_800;
 
 /// What a terminal does not obey and a person can read; most messages are that already. Of long ones the middle is cut
 /// out: a program says last what it died of.
-fn readable(words: String) -> String {
+pub fn readable(words: String) -> String {
     // Escaped first: a control character becomes up to eight others.
     let words = escaped(words);
     if words.len() <= PART_BYTES_MAX {
