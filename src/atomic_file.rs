@@ -24,6 +24,9 @@ const NEW_FILE_MODE: u32 = 0o644;
 /// Most names tried for a staged file before we say that the folder is odd.
 const NAME_ATTEMPTS_MAX: u32 = 100;
 
+/// How much is gathered before it is written.
+const BUFFER_BYTES: usize = 32 << 10;
+
 /// A staged file of this age belongs to nobody any more: no pass takes so long.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
@@ -51,21 +54,23 @@ pub enum Installed {
 /// New bytes beside their target, not yet in its place. Dropping it removes the file.
 #[derive(Debug)]
 pub struct Staged {
+    file: File,
     path: PathBuf,
     target: PathBuf,
     durability: Durability,
+    synced: bool,
     installed: bool,
 }
 
-/// Writes `bytes` to a new hidden file beside `target`, with the target's mode and owner.
+/// Writes these bytes, one piece behind the other, to a new hidden file beside `target`, with the target's mode and owner.
 ///
 /// A target that is a symbolic link is followed: the file it points to is what gets replaced.
 ///
 /// # Errors
 /// Names the path and the mend: missing folder, not writable, disk full, read-only file system, a
 /// folder at the target's name.
-pub fn stage(target: &Path, bytes: &[u8]) -> Result<Staged> {
-    stage_with(target, bytes, Durability::Disk)
+pub fn stage(target: &Path, pieces: &[&[u8]]) -> Result<Staged> {
+    stage_with(target, pieces, Durability::Disk)
 }
 
 /// Replaces `target` by `bytes`, safe against a power cut. See [`stage`] and [`Staged::install`].
@@ -73,18 +78,45 @@ pub fn stage(target: &Path, bytes: &[u8]) -> Result<Staged> {
 /// # Errors
 /// As [`stage`] and [`Staged::install`].
 pub fn replace(target: &Path, bytes: &[u8]) -> Result<Installed> {
-    stage(target, bytes)?.install()
+    stage(target, &[bytes])?.install()
 }
 
 /// [`replace`] with the durability of choice.
 ///
 /// # Errors
 /// As [`stage`] and [`Staged::install`].
-pub fn replace_with(target: &Path, bytes: &[u8], durability: Durability) -> Result<Installed> {
-    stage_with(target, bytes, durability)?.install()
+pub fn replace_with(target: &Path, pieces: &[&[u8]], durability: Durability) -> Result<Installed> {
+    stage_with(target, pieces, durability)?.install()
 }
 
-fn stage_with(target: &Path, bytes: &[u8], durability: Durability) -> Result<Staged> {
+/// [`replace_with`] what `write` writes, of which nothing is held here: for what is long and made bit by bit.
+///
+/// # Errors
+/// As [`stage`] and [`Staged::install`].
+pub fn replace_by(
+    target: &Path,
+    durability: Durability,
+    write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> Result<Installed> {
+    let buffered = |file: &File| {
+        let mut buffer = io::BufWriter::with_capacity(BUFFER_BYTES, file);
+        write(&mut buffer)?;
+        buffer.flush()
+    };
+    stage_by(target, durability, buffered)?.install()
+}
+
+fn stage_with(target: &Path, pieces: &[&[u8]], durability: Durability) -> Result<Staged> {
+    stage_by(target, durability, |mut file| {
+        pieces.iter().try_for_each(|piece| file.write_all(piece))
+    })
+}
+
+fn stage_by(
+    target: &Path,
+    durability: Durability,
+    write: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<Staged> {
     let tried = || format!("cannot write {}", target.display());
     let target = followed(target).map_err(|cause| failure(tried(), target, &cause))?;
     let old = match fs::metadata(&target) {
@@ -99,12 +131,15 @@ fn stage_with(target: &Path, bytes: &[u8], durability: Durability) -> Result<Sta
     remove_leftovers(&target);
     let (file, path) = create_beside(&target).map_err(|cause| failure(tried(), &target, &cause))?;
     let staged = Staged {
+        file,
         path,
         target,
         durability,
+        synced: false,
         installed: false,
     };
-    fill(&file, bytes, old.as_ref(), durability)
+    write(&staged.file)
+        .and_then(|()| finish(&staged.file, old.as_ref()))
         .map_err(|cause| failure(tried(), &staged.path, &cause))?;
     Ok(staged)
 }
@@ -115,12 +150,34 @@ impl Staged {
         &self.path
     }
 
+    /// The file's number in its file system, which a rename leaves as it is.
+    pub fn inode(&self) -> Option<u64> {
+        self.file.metadata().ok().map(|file| file.ino())
+    }
+
+    /// Brings the staged bytes to the disk, if that is asked for and was not done yet. [`Staged::install`]
+    /// does it otherwise; this is for who has something to wait for meanwhile.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn sync(&mut self) -> Result<()> {
+        if self.durability == Durability::Disk && !self.synced {
+            let tried = || format!("cannot write {}", self.target.display());
+            self.file
+                .sync_all()
+                .map_err(|cause| failure(tried(), &self.path, &cause))?;
+            self.synced = true;
+        }
+        Ok(())
+    }
+
     /// Puts the staged file in the target's place.
     ///
     /// # Errors
     /// The target is then unchanged, except that a target which must be written in place may be
     /// left short when the disk fills up meanwhile; the error says so.
     pub fn install(mut self) -> Result<Installed> {
+        self.sync()?;
         let tried = format!("cannot replace {}", self.target.display());
         match fs::rename(&self.path, &self.target) {
             Ok(()) => self.installed = true,
@@ -269,13 +326,7 @@ fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
     ))
 }
 
-fn fill(
-    mut file: &File,
-    bytes: &[u8],
-    old: Option<&fs::Metadata>,
-    durability: Durability,
-) -> io::Result<()> {
-    file.write_all(bytes)?;
+fn finish(file: &File, old: Option<&fs::Metadata>) -> io::Result<()> {
     let mode = old.map_or(NEW_FILE_MODE, |old| old.mode() & 0o7777);
     if let Some(old) = old {
         let own = file.metadata()?;
@@ -293,11 +344,7 @@ fn fill(
         }
     }
     // After fchown, which clears set-id bits; and past the umask.
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    if durability == Durability::Disk {
-        file.sync_all()?;
-    }
-    Ok(())
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 fn is_mount_point(cause: &io::Error) -> bool {
@@ -377,7 +424,7 @@ mod tests {
         assert_eq!(mode(&target), NEW_FILE_MODE);
         fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).expect("chmod");
         assert_eq!(
-            replace_with(&target, b"two", Durability::Kernel),
+            replace_with(&target, &[b"t", b"wo"], Durability::Kernel),
             Ok(Installed::Renamed)
         );
         assert_eq!(
@@ -392,7 +439,7 @@ mod tests {
         let folder = Folder::new("staged");
         let target = folder.0.join("haproxy.cfg");
         fs::write(&target, "old").expect("the old file");
-        let staged = stage(&target, b"new").expect("staged");
+        let staged = stage(&target, &[b"new"]).expect("staged");
         let name = staged
             .path()
             .file_name()
@@ -497,7 +544,7 @@ mod tests {
         let folder = Folder::new("inplace");
         let target = folder.0.join("haproxy.cfg");
         fs::write(&target, "a longer old text").expect("the old file");
-        let staged = stage(&target, b"new").expect("staged");
+        let staged = stage(&target, &[b"new"]).expect("staged");
         staged.write_in_place().expect("written");
         drop(staged);
         assert_eq!(fs::read(&target).expect("the file"), b"new");
@@ -510,11 +557,11 @@ mod tests {
         let folder = Folder::new("readers");
         let target = folder.0.join("haproxy.cfg");
         let whole = |n: usize| vec![b'a' + u8::try_from(n % 26).unwrap_or(0); 50_000];
-        replace_with(&target, &whole(0), Durability::Kernel).expect("replaced");
+        replace_with(&target, &[&whole(0)], Durability::Kernel).expect("replaced");
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 for n in 0..200 {
-                    replace_with(&target, &whole(n), Durability::Kernel).expect("replaced");
+                    replace_with(&target, &[&whole(n)], Durability::Kernel).expect("replaced");
                 }
             });
             while !writer.is_finished() {

@@ -12,7 +12,6 @@
 use crate::order;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 use std::ops::Range;
 
 /// What stands before the fingerprint in `global` / `description`.
@@ -29,30 +28,34 @@ pub const BACKEND_PREFIX: &str = "be_";
 /// Prefix of the built-in registry's acls.
 pub const ACL_PREFIX: &str = "is_";
 
-/// Words that begin a section wherever they stand first on a line (HAProxy 2.4 to 3.4).
-const SECTION_WORDS: &[&str] = &[
-    "acme",
-    "backend",
-    "cache",
-    "crt-store",
-    "defaults",
-    "fcgi-app",
-    "frontend",
-    "global",
-    "healthcheck",
-    "http-errors",
-    "listen",
-    "log-forward",
-    "log-profile",
-    "mailers",
-    "namespace_list",
-    "peers",
-    "program",
-    "resolvers",
-    "ring",
-    "traces",
-    "userlist",
-];
+/// Whether a word begins a section wherever it stands first on a line (HAProxy 2.4 to 3.4).
+fn is_section_word(word: &[u8]) -> bool {
+    // Thousands of lines are asked about in each pass; this is decided by the length of the word for most.
+    matches!(
+        word,
+        b"acme"
+            | b"backend"
+            | b"cache"
+            | b"crt-store"
+            | b"defaults"
+            | b"fcgi-app"
+            | b"frontend"
+            | b"global"
+            | b"healthcheck"
+            | b"http-errors"
+            | b"listen"
+            | b"log-forward"
+            | b"log-profile"
+            | b"mailers"
+            | b"namespace_list"
+            | b"peers"
+            | b"program"
+            | b"resolvers"
+            | b"ring"
+            | b"traces"
+            | b"userlist"
+    )
+}
 
 /// Fingerprint of a config: 16 hex digits of a 64-bit hash of its bytes.
 ///
@@ -80,10 +83,25 @@ impl Default for Fingerprint {
 impl Fingerprint {
     /// The fractional part of the golden ratio: odd, and its bits are mixed well.
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    /// Pieces of this length are read in four rows; names and addresses are not worth it.
+    const LANES_FROM: usize = 1 << 10;
 
     /// Adds one piece.
     pub fn add(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
+        let mut rest = bytes;
+        if bytes.len() >= Self::LANES_FROM {
+            // A step waits for the one before; four rows of steps wait side by side.
+            let (blocks, left) = bytes.as_chunks::<32>();
+            let mut lanes = [0, 1, 2, 3].map(|lane| Fingerprint(self.0 ^ lane));
+            for block in blocks {
+                for (lane, word) in lanes.iter_mut().zip(block.as_chunks::<8>().0) {
+                    lane.word(u64::from_le_bytes(*word));
+                }
+            }
+            lanes.iter().for_each(|lane| self.word(lane.0));
+            rest = left;
+        }
+        let (words, rest) = rest.as_chunks::<8>();
         for word in words {
             self.word(u64::from_le_bytes(*word));
         }
@@ -95,6 +113,14 @@ impl Fingerprint {
         self.word(bytes.len() as u64);
     }
 
+    /// The hash of all that was added.
+    pub fn finish(mut self) -> u64 {
+        // The last words have reached all bits only after some more steps.
+        self.word(0);
+        self.word(0);
+        self.0
+    }
+
     fn word(&mut self, word: u64) {
         self.0 = (self.0 ^ word).wrapping_mul(Self::FACTOR).rotate_left(29);
     }
@@ -102,32 +128,67 @@ impl Fingerprint {
 
 impl std::fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The last words have reached all bits only after some more steps.
-        let mut last = *self;
-        last.word(0);
-        last.word(0);
-        write!(f, "{:016x}", last.0)
+        write!(f, "{:016x}", self.finish())
     }
 }
 
-/// The config with its own fingerprint in a `global` section at its end, readable by
+/// A config, and its own fingerprint in a `global` section at its end, readable by
 /// `show info` as `description: cosmonaut:<fingerprint>`.
 ///
 /// A second `global` section is legal, and its description wins, on HAProxy 2.4 to 3.4. The
-/// fingerprint is that of `text` with a final newline, without the added lines.
-pub fn with_fingerprint(text: &str) -> String {
-    let mut whole = String::with_capacity(text.len() + 64);
-    whole.push_str(text);
-    if !text.is_empty() && !text.ends_with('\n') {
-        whole.push('\n');
+/// fingerprint is that of the config with a final newline, without the added lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Printed<'t> {
+    config: Cow<'t, str>,
+    fingerprint: String,
+    print: String,
+}
+
+impl<'t> Printed<'t> {
+    /// Of a config without one.
+    pub fn new(config: Cow<'t, str>) -> Printed<'t> {
+        let mut config = config;
+        if !config.is_empty() && !config.ends_with('\n') {
+            config.to_mut().push('\n');
+        }
+        let fingerprint = fingerprint(&config);
+        let print = format!("global\n    description {DESCRIPTION_PREFIX}{fingerprint}\n");
+        Printed {
+            config,
+            fingerprint,
+            print,
+        }
     }
-    let print = fingerprint(&whole);
-    // Writing to a String cannot fail.
-    let _ = write!(
-        whole,
-        "global\n    description {DESCRIPTION_PREFIX}{print}\n"
-    );
-    whole
+
+    /// The config alone.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// Its fingerprint.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The whole text, in two pieces: thousands of services are not copied to add a line.
+    pub fn pieces(&self) -> [&str; 2] {
+        [&self.config, &self.print]
+    }
+
+    /// The whole text.
+    pub fn whole(&self) -> String {
+        self.pieces().concat()
+    }
+
+    /// Whether this is the whole text.
+    pub fn is(&self, text: &str) -> bool {
+        text.strip_prefix(&*self.config) == Some(self.print.as_str())
+    }
+}
+
+/// The whole text of [`Printed`].
+pub fn with_fingerprint(text: &str) -> String {
+    Printed::new(Cow::Borrowed(text)).whole()
 }
 
 /// Splits what [`with_fingerprint`] made into the config and its fingerprint.
@@ -157,14 +218,16 @@ pub fn split_fingerprint(text: &str) -> (&str, Option<&str>) {
 /// costs a fraction of parsing it.
 pub fn size(text: &str) -> (usize, usize) {
     let (mut backends, mut servers, mut inside) = (0, 0, false);
-    for line in text.lines() {
-        match line.split_ascii_whitespace().next() {
-            Some("server") if inside => servers += 1,
-            Some("backend") => {
+    for line in text.as_bytes().split(|byte| *byte == b'\n') {
+        let line = line.trim_ascii_start();
+        let end = line.iter().position(u8::is_ascii_whitespace);
+        match line.get(..end.unwrap_or(line.len())).unwrap_or_default() {
+            b"server" if inside => servers += 1,
+            b"backend" => {
                 backends += 1;
                 inside = true;
             }
-            Some(word) if SECTION_WORDS.binary_search(&word).is_ok() => inside = false,
+            word if is_section_word(word) => inside = false,
             _ => {}
         }
     }
@@ -369,7 +432,7 @@ impl<'a> Config<'a> {
                 }
                 continue;
             }
-            let is_header = SECTION_WORDS.binary_search(&&*config.words[before]).is_ok();
+            let is_header = is_section_word(config.words[before].as_bytes());
             if is_header {
                 if let Some(last) = config.sections.last_mut() {
                     last.bytes.end = bytes.start;
@@ -847,13 +910,15 @@ backend web
             assert!(seen.insert(fingerprint(text)), "{text:?}");
             assert_eq!(fingerprint(text).len(), 16, "{text:?}");
         }
-        // One bit, wherever it is.
+        // One bit, wherever it is, in a short text and in one that is read in rows.
         let text = "global\n    maxconn 5\nfrontend http_in\n    bind :80\n";
-        for at in 0..text.len() {
-            let mut other = text.as_bytes().to_vec();
-            other[at] ^= 1;
-            let other = String::from_utf8(other).expect("ASCII");
-            assert!(seen.insert(fingerprint(&other)), "{other:?}");
+        for text in [text.to_owned(), text.repeat(30)] {
+            for at in 0..text.len() {
+                let mut other = text.as_bytes().to_vec();
+                other[at] ^= 1;
+                let other = String::from_utf8(other).expect("ASCII");
+                assert!(seen.insert(fingerprint(&other)), "{other:?}");
+            }
         }
         let whole = with_fingerprint("global\n    maxconn 5");
         let print = fingerprint("global\n    maxconn 5\n");

@@ -61,16 +61,16 @@ const ENABLE_LABEL: &str = "cosmonaut.enable";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// SERVICE_NAME.
-    pub service: String,
+    pub service: Box<str>,
     /// CONFIG_MODE; host when not given.
     pub mode: Mode,
-    /// PREDICATE, one pattern each: host names in lower case, or path prefixes without the
+    /// PREDICATE, its patterns joined by one blank: host names in lower case, or path prefixes without the
     /// slashes around them. Never empty, no pattern twice.
-    pub patterns: Vec<String>,
+    pub predicate: Box<str>,
     /// PORT; `None` when not given: the only exposed TCP port, else 80.
     pub port: Option<u16>,
     /// COOKIE; `None` means not sticky.
-    pub cookie: Option<String>,
+    pub cookie: Option<Box<str>>,
 }
 
 /// Why a description cannot be used: which variable, its value, what would be right.
@@ -99,11 +99,11 @@ pub enum Reading {
     /// A valid description.
     Service(Description),
     /// It names no service. The problem says so, with a hint when a variable looks like a typo.
-    NoService(Problem),
+    NoService(Box<Problem>),
     /// The label `cosmonaut.enable=false` leaves it out.
     Disabled,
     /// One variable is wrong.
-    Bad(Problem),
+    Bad(Box<Problem>),
 }
 
 /// A value with the name under which the container gave it.
@@ -162,14 +162,14 @@ pub fn read(env: &[(String, String)], labels: &[(String, String)]) -> Reading {
     match enabled(labels) {
         Ok(true) => {}
         Ok(false) => return Reading::Disabled,
-        Err(problem) => return Reading::Bad(problem),
+        Err(problem) => return Reading::Bad(problem.into()),
     }
     let Some(service) = given(Setting::ServiceName, env, labels) else {
-        return Reading::NoService(missing(Setting::ServiceName, env, labels));
+        return Reading::NoService(missing(Setting::ServiceName, env, labels).into());
     };
     match describe(&service, env, labels) {
         Ok(description) => Reading::Service(description),
-        Err(problem) => Reading::Bad(problem),
+        Err(problem) => Reading::Bad(problem.into()),
     }
 }
 
@@ -183,7 +183,7 @@ fn describe(
         Some(given) => given.checked(config_mode)?,
         None => Mode::Host,
     };
-    let patterns = match given(Setting::Predicate, env, labels) {
+    let predicate = match given(Setting::Predicate, env, labels) {
         Some(given) => given.checked(|value| predicate(mode, value))?,
         None => return Err(missing(Setting::Predicate, env, labels)),
     };
@@ -198,7 +198,7 @@ fn describe(
     Ok(Description {
         service: name,
         mode,
-        patterns,
+        predicate,
         port,
         cookie,
     })
@@ -313,7 +313,7 @@ pub fn names_a_service(reading: &Reading) -> bool {
     !matches!(reading, Reading::NoService(_))
 }
 
-fn service_name(value: &str) -> Result<String, String> {
+fn service_name(value: &str) -> Result<Box<str>, String> {
     let want = format!(
         "want a letter or digit, then letters, digits, `_`, `.` or `-`, {SERVICE_NAME_BYTES_MAX} at most"
     );
@@ -325,7 +325,7 @@ fn service_name(value: &str) -> Result<String, String> {
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     if first && rest && value.len() <= SERVICE_NAME_BYTES_MAX {
-        Ok(value.to_owned())
+        Ok(value.into())
     } else {
         Err(want)
     }
@@ -346,12 +346,12 @@ fn port(value: &str) -> Result<u16, String> {
     })
 }
 
-fn cookie(value: &str) -> Result<String, String> {
+fn cookie(value: &str) -> Result<Box<str>, String> {
     let valid = value
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     if valid && value.len() <= COOKIE_BYTES_MAX {
-        Ok(value.to_owned())
+        Ok(value.into())
     } else {
         Err(format!(
             "want a cookie name of letters, digits, `_`, `.` and `-`, {COOKIE_BYTES_MAX} at most"
@@ -359,7 +359,7 @@ fn cookie(value: &str) -> Result<String, String> {
     }
 }
 
-fn predicate(mode: Mode, value: &str) -> Result<Vec<String>, String> {
+fn predicate(mode: Mode, value: &str) -> Result<Box<str>, String> {
     let mut patterns = Vec::new();
     for word in value.split([' ', ',']).filter(|word| !word.is_empty()) {
         let pattern = match mode {
@@ -382,7 +382,7 @@ fn predicate(mode: Mode, value: &str) -> Result<Vec<String>, String> {
             patterns.len()
         ));
     }
-    Ok(patterns)
+    Ok(patterns.join(" ").into())
 }
 
 fn host(word: &str) -> Result<String, String> {
@@ -477,11 +477,7 @@ mod tests {
         let got = match read(&pairs(env), &pairs(labels)) {
             Reading::Service(d) => format!(
                 "{} {:?} {} port {:?} cookie {:?}",
-                d.service,
-                d.mode,
-                d.patterns.join(" "),
-                d.port,
-                d.cookie
+                d.service, d.mode, d.predicate, d.port, d.cookie
             ),
             Reading::NoService(problem) => format!("no service: {problem}"),
             Reading::Bad(problem) => format!("bad: {problem}"),

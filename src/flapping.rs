@@ -5,6 +5,7 @@
 //! while it is held out doubles the wait, counted from that start.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use crate::timestamp::Timestamp;
@@ -23,14 +24,20 @@ const KEPT: usize = 1000;
 struct Life {
     started: Timestamp,
     restarts: u32,
+    /// Those after the first one; most have none.
+    again: Option<Box<Again>>,
+}
+
+#[derive(Debug)]
+struct Again {
     starts: VecDeque<Instant>,
     wait: Duration,
     until: Option<Instant>,
 }
 
-/// The starts of all containers.
+/// The starts of all containers, by the hash of their ids: a thousand ids are longer than all the rest.
 #[derive(Debug, Default)]
-pub struct Flapping(BTreeMap<String, Life>);
+pub struct Flapping(BTreeMap<u64, Life>);
 
 impl Flapping {
     /// Takes in what inspect says of a container: when it started, and how often Docker has restarted it.
@@ -42,7 +49,8 @@ impl Flapping {
         restarts: u32,
         now: Instant,
     ) -> Option<Duration> {
-        let Some(life) = self.0.get_mut(id) else {
+        let key = key(id);
+        let Some(life) = self.0.get_mut(&key) else {
             if self.0.len() >= KEPT {
                 self.0
                     .retain(|_, life| life.is_held(now) || life.recent(now) > 0);
@@ -50,11 +58,9 @@ impl Flapping {
             let life = Life {
                 started,
                 restarts,
-                starts: VecDeque::new(),
-                wait: WAITS.0,
-                until: None,
+                again: None,
             };
-            self.0.insert(id.to_owned(), life);
+            self.0.insert(key, life);
             return None;
         };
         if life.started == started {
@@ -64,44 +70,63 @@ impl Flapping {
         let starts = restarts.saturating_sub(life.restarts).max(1) as usize;
         life.started = started;
         life.restarts = restarts;
+        let again = life.again.get_or_insert_with(|| {
+            Box::new(Again {
+                starts: VecDeque::new(),
+                wait: WAITS.0,
+                until: None,
+            })
+        });
         for _ in 0..starts.min(STARTS_MAX + 1) {
-            life.starts.push_back(now);
+            again.starts.push_back(now);
         }
-        let held = life.is_held(now);
-        let recent = life.recent(now);
+        let held = again.is_held(now);
+        let recent = again.recent(now);
         if held {
-            life.wait = (life.wait * 2).min(WAITS.1);
+            again.wait = (again.wait * 2).min(WAITS.1);
         } else if recent > STARTS_MAX {
-            life.wait = WAITS.0;
+            again.wait = WAITS.0;
         } else {
-            life.until = None;
+            again.until = None;
             return None;
         }
-        life.until = Some(now + life.wait);
-        (!held).then_some(life.wait)
+        again.until = Some(now + again.wait);
+        (!held).then_some(again.wait)
     }
 
     /// Why a container is held out, if it is.
     pub fn held(&self, id: &str, now: Instant) -> Option<String> {
-        self.0.get(id).filter(|life| life.is_held(now)).map(|_| {
+        self.0.get(&key(id)).filter(|life| life.is_held(now)).map(|_| {
             format!("it started more than {STARTS_MAX} times within a minute and is held out for a while")
         })
     }
 
     /// Lets in whose time is over at `now`.
     pub fn let_in(&mut self, now: Instant) {
-        for life in self.0.values_mut() {
-            life.until = life.until.filter(|until| *until > now);
+        let again = self.0.values_mut().filter_map(|life| life.again.as_mut());
+        for again in again {
+            again.until = again.until.filter(|until| *until > now);
         }
     }
 
     /// When somebody is to be let in; past while nobody has let him in.
     pub fn next_due(&self) -> Option<Instant> {
-        self.0.values().filter_map(|life| life.until).min()
+        let again = self.0.values().filter_map(|life| life.again.as_ref());
+        again.filter_map(|again| again.until).min()
     }
 }
 
 impl Life {
+    fn is_held(&self, now: Instant) -> bool {
+        self.again.as_ref().is_some_and(|again| again.is_held(now))
+    }
+
+    fn recent(&mut self, now: Instant) -> usize {
+        self.again.as_mut().map_or(0, |again| again.recent(now))
+    }
+}
+
+impl Again {
     fn is_held(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| until > now)
     }
@@ -113,6 +138,12 @@ impl Life {
         }
         self.starts.len()
     }
+}
+
+fn key(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use crate::id::Id;
 use crate::order;
 use crate::registry::Payload;
 use crate::service::{self, Finding, Selection};
@@ -17,9 +18,9 @@ const SERVERS_MIN: usize = 4;
 /// What HAProxy last had, and what was heard since.
 #[derive(Debug, Default)]
 pub struct Guard {
-    /// Container ids in the longest form known, sorted; `None` before the first pass. Boxed: there may be
-    /// thousands, and they stay.
-    routed: Option<Vec<Box<str>>>,
+    /// Container ids in the longest form known, sorted; `None` before the first pass. There may be thousands, and
+    /// they stay.
+    routed: Option<Vec<Id>>,
     heard_of: BTreeSet<String>,
 }
 
@@ -36,10 +37,10 @@ impl Guard {
 
     /// HAProxy has these servers: container ids, whole or short.
     pub fn has<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
-        let mut routed: Vec<Box<str>> = ids.into_iter().map(Box::from).collect();
+        let mut routed: Vec<&str> = ids.into_iter().collect();
         order::sort(&mut routed);
         routed.dedup_by(|one, other| service::short(one) == service::short(other));
-        self.routed = Some(routed);
+        self.routed = Some(routed.into_iter().map(Id::new).collect());
         self.heard_of.clear();
     }
 
@@ -75,13 +76,41 @@ impl Guard {
         );
         let missing: Vec<String> = routed
             .iter()
+            .map(Id::text)
             .filter(|id| {
                 let short = service::short(id);
                 !now.contains(short) && !explained.contains(short) && !self.heard_of.contains(short)
             })
-            .map(|id| id.to_string())
+            .map(|id| id.to_owned())
             .collect();
         (routed.len() >= SERVERS_MIN && missing.len() * 2 > routed.len()).then_some(missing)
+    }
+
+    /// Whether there could be an [`objection`](Guard::objection) to a pass that takes away as many servers.
+    pub fn doubts(&self, gone: usize) -> bool {
+        self.is_new() || (self.size() >= SERVERS_MIN && gone * 2 > self.size())
+    }
+
+    /// HAProxy has the servers of these containers too, of which the whole ids are given, and no longer those of
+    /// the ones that are gone.
+    pub fn changed(&mut self, come: &[String], gone: &[String]) {
+        self.heard_of.clear();
+        let Some(routed) = &mut self.routed else {
+            return;
+        };
+        let place = |routed: &[Id], id: &str| {
+            routed.binary_search_by(|one| service::short(&one.text()).cmp(service::short(id)))
+        };
+        for id in gone {
+            if let Ok(at) = place(routed, id) {
+                routed.remove(at);
+            }
+        }
+        for id in come {
+            if let Err(at) = place(routed, id) {
+                routed.insert(at, Id::new(id));
+            }
+        }
     }
 
     /// How many servers HAProxy has.

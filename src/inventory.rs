@@ -9,9 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::config::Fingerprint;
 use crate::description::{self, Reading};
 use crate::docker::container::{Container, Inspected, NetworkMode, Row};
+use crate::names::Names;
 use crate::order;
+use crate::roll::{Identified, Roll};
 
 /// For this long after a `die`, a list that shows the container is not believed.
 const DEAD_LISTED_MAX: Duration = Duration::from_secs(1);
@@ -90,6 +93,37 @@ pub struct Known {
     digest: Option<u64>,
 }
 
+impl Known {
+    /// The service that it names, if it is monitored and its description is valid.
+    fn service(&self) -> Option<&str> {
+        match &self.reading {
+            Reading::Service(description) if self.monitored => Some(&description.service),
+            _ => None,
+        }
+    }
+}
+
+/// Two services may have the same.
+fn hash_of(service: &str) -> u32 {
+    let mut hash = Fingerprint::default();
+    hash.add(service.as_bytes());
+    (hash.finish() >> 32) as u32
+}
+
+fn short_of(id: &str) -> Short {
+    let mut short = Short::default();
+    for (to, from) in short.iter_mut().zip(id.bytes()) {
+        *to = from;
+    }
+    short
+}
+
+impl Identified for Known {
+    fn id(&self) -> &str {
+        &self.container.id
+    }
+}
+
 /// An inspect that is owed: it failed, or the container could not be asked yet.
 #[derive(Debug)]
 struct Owed {
@@ -99,12 +133,50 @@ struct Owed {
     late: bool,
 }
 
+/// What may be another now than when it was last asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// Only these.
+    These {
+        /// Ids of monitored containers, and of those that were.
+        containers: BTreeSet<String>,
+        /// The services that they name.
+        services: BTreeSet<String>,
+    },
+    /// Everything: HAProxy's own networks, the list, a container whose network others share, one that names no
+    /// service.
+    All,
+}
+
+impl Touched {
+    /// Nothing.
+    fn none() -> Touched {
+        Touched::These {
+            containers: BTreeSet::new(),
+            services: BTreeSet::new(),
+        }
+    }
+}
+
+/// The first characters of an id, as [`service::short`] has them; zeros where it is shorter.
+type Short = [u8; 12];
+
 /// All that is known.
 #[derive(Debug)]
 pub struct Inventory {
     interest: Interest,
-    /// Boxed: a tree's node has room for eleven and is often half empty.
-    known: BTreeMap<String, Box<Known>>,
+    /// Changed by [`Inventory::put`] and [`Inventory::take`] alone, which keep what is told of it below.
+    known: Roll<Known>,
+    /// Who is in a service: the hash of its name, and the container's id. Sorted; a tree of thousands would be
+    /// twice as large.
+    members: Vec<(u32, Short)>,
+    /// Ids of containers of the name of HAProxy's.
+    haproxies: BTreeSet<String>,
+    /// Ids of containers that got their stop signal.
+    leaving: BTreeSet<String>,
+    /// How many use the network of another container.
+    borrowers: usize,
+    touched: Touched,
     died: BTreeMap<String, Instant>,
     owed: BTreeMap<String, Owed>,
     /// HAProxy's container as it was last seen, while it does not run. It comes back to the same networks, and
@@ -112,6 +184,8 @@ pub struct Inventory {
     haproxy_away: Option<Box<Container>>,
     /// What HAProxy's container has mounted of the host, by source, when it was last inspected.
     haproxy_mounts: Vec<String>,
+    /// The names that containers have in common.
+    names: Names,
 }
 
 impl Inventory {
@@ -119,11 +193,17 @@ impl Inventory {
     pub fn new(interest: Interest) -> Self {
         Inventory {
             interest,
-            known: BTreeMap::new(),
+            known: Roll::default(),
+            members: Vec::new(),
+            haproxies: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            borrowers: 0,
+            touched: Touched::All,
             died: BTreeMap::new(),
             owed: BTreeMap::new(),
             haproxy_away: None,
             haproxy_mounts: Vec::new(),
+            names: Names::default(),
         }
     }
 
@@ -156,40 +236,149 @@ impl Inventory {
             }
             listed.insert(row.id);
         }
-        let gone = |known: &Known| !listed.contains(&known.container.id);
+        let gone = |known: &Known| !listed.contains(&*known.container.id);
         if let Some(haproxy) = self.haproxy_here().filter(|known| gone(known)) {
             self.haproxy_away = Some(Box::new(haproxy.container.clone()));
         }
-        self.known.retain(|id, _| listed.contains(id));
+        let gone = self.known.values().map(|known| &*known.container.id);
+        let gone = gone.filter(|id| !listed.contains(*id)).map(str::to_owned);
+        for id in gone.collect::<Vec<_>>() {
+            self.take(&id);
+        }
         self.owed.retain(|id, _| listed.contains(id));
+        self.touched = Touched::All;
         inspect
+    }
+
+    /// What may be another now than when this was last called.
+    pub fn take_touched(&mut self) -> Touched {
+        std::mem::replace(&mut self.touched, Touched::none())
+    }
+
+    /// Makes this known, in the place of what was known of the same container.
+    fn put(&mut self, known: Known) {
+        let id = known.container.id.to_string();
+        self.take(&id);
+        if let NetworkMode::Container(_) = known.container.network_mode {
+            self.borrowers += 1;
+        }
+        if *known.container.name == self.interest.haproxy {
+            self.haproxies.insert(id.clone());
+        }
+        if let Some(service) = known.service() {
+            let member = (hash_of(service), short_of(&id));
+            if let Err(at) = self.members.binary_search(&member) {
+                self.members.insert(at, member);
+            }
+        }
+        if known.leaving_until.is_some() {
+            self.leaving.insert(id.clone());
+        }
+        self.known.insert(known);
+        self.touch(&id);
+    }
+
+    /// Forgets a container.
+    fn take(&mut self, id: &str) -> Option<Box<Known>> {
+        self.touch(id);
+        let known = self.known.remove(id)?;
+        if let NetworkMode::Container(_) = known.container.network_mode {
+            self.borrowers = self.borrowers.saturating_sub(1);
+        }
+        self.haproxies.remove(id);
+        self.leaving.remove(id);
+        if let Some(service) = known.service() {
+            let member = (hash_of(service), short_of(id));
+            // Another one may have the same first characters.
+            let same = |other: &Known| other.service() == Some(service);
+            if !self.of_short(short_of(id)).any(same)
+                && let Ok(at) = self.members.binary_search(&member)
+            {
+                self.members.remove(at);
+            }
+        }
+        Some(known)
+    }
+
+    /// Notes that this container, if it is known, is another one, has come or goes.
+    fn touch(&mut self, id: &str) {
+        let Some(known) = self.known.get(id) else {
+            return;
+        };
+        let alone = *known.container.name != self.interest.haproxy
+            && self.borrowers == 0
+            && (known.service().is_some() || !known.monitored);
+        match &mut self.touched {
+            Touched::These {
+                containers,
+                services,
+            } if alone => {
+                if let Some(service) = known.service() {
+                    containers.insert(id.to_owned());
+                    if !services.contains(service) {
+                        services.insert(service.to_owned());
+                    }
+                }
+            }
+            touched => *touched = Touched::All,
+        }
+    }
+
+    /// Containers whose ids begin so.
+    fn of_short(&self, short: Short) -> impl Iterator<Item = &Known> {
+        let from = std::str::from_utf8(&short).unwrap_or_default();
+        let from = self.known.from(from.trim_end_matches('\0'));
+        from.skip_while(move |known| short_of(&known.container.id) < short)
+            .take_while(move |known| short_of(&known.container.id) == short)
+    }
+
+    /// Monitored containers of one service, by id; `None` when one of them has the first characters of its id in
+    /// common with another container.
+    pub fn of_service(&self, service: &str) -> Option<Vec<&Known>> {
+        let hash = hash_of(service);
+        let mut found = Vec::new();
+        let from = self.members.partition_point(|(other, _)| *other < hash);
+        let members = self.members.iter().skip(from);
+        for (_, short) in members.take_while(|(other, _)| *other == hash) {
+            let mut same = self.of_short(*short);
+            let (one, None) = (same.next()?, same.next()) else {
+                return None;
+            };
+            if one.service() == Some(service) {
+                found.push(one);
+            }
+        }
+        Some(found)
     }
 
     /// Takes in what inspect said: `None` when there is no such container.
     pub fn inspected(&mut self, id: &str, found: Option<Inspected>, digest: Option<u64>) {
         self.owed.remove(id);
         let Some(Inspected {
-            container,
+            mut container,
             env,
             labels,
             mounts,
+            ..
         }) = found
         else {
-            self.known.remove(id);
+            self.take(id);
             if id == self.interest.haproxy {
+                self.touched = Touched::All;
                 self.haproxy_away = None;
             }
             return;
         };
-        if container.name == self.interest.haproxy {
+        if *container.name == self.interest.haproxy {
+            self.touched = Touched::All;
             self.haproxy_mounts = mounts.into_iter().map(|(source, _)| source).collect();
         }
         let state = &container.state;
         let exists = state.running || state.paused || state.restarting;
         if !exists || state.dead {
-            self.known.remove(id);
+            self.take(id);
             let seen = |away: &Container| away.id == container.id;
-            if container.name == self.interest.haproxy
+            if *container.name == self.interest.haproxy
                 && !self.haproxy_away.as_deref().is_some_and(seen)
             {
                 self.haproxy_away = Some(Box::new(container));
@@ -206,20 +395,18 @@ impl Inventory {
             known.leaving_until.filter(|_| same_life)
         });
         self.died.remove(id);
-        if container.name == self.interest.haproxy {
+        if *container.name == self.interest.haproxy {
             self.haproxy_away = None;
         }
         let monitored = self.interest.monitors(&container.name, &reading);
-        self.known.insert(
-            container.id.clone(),
-            Box::new(Known {
-                container,
-                reading,
-                leaving_until,
-                monitored,
-                digest,
-            }),
-        );
+        container.share(&mut self.names);
+        self.put(Known {
+            container,
+            reading,
+            leaving_until,
+            monitored,
+            digest,
+        });
     }
 
     /// Notes that an inspect failed; what was known of the container stands. Returns when it is tried again.
@@ -241,7 +428,7 @@ impl Inventory {
     pub fn unseen(&self) -> impl Iterator<Item = &str> {
         self.owed
             .keys()
-            .filter(|id| !self.known.contains_key(*id))
+            .filter(|id| !self.known.contains_key(id))
             .map(String::as_str)
     }
 
@@ -310,9 +497,9 @@ impl Inventory {
             self.died.retain(|_, at| *at + DEAD_LISTED_MAX > now);
         }
         self.died.insert(id.to_owned(), now);
-        let known = self.known.remove(id);
+        let known = self.take(id);
         let was_known = known.is_some();
-        if let Some(known) = known.filter(|known| known.container.name == self.interest.haproxy) {
+        if let Some(known) = known.filter(|known| *known.container.name == self.interest.haproxy) {
             self.haproxy_away = Some(Box::new(known.container));
         }
         was_known
@@ -325,8 +512,10 @@ impl Inventory {
         if signal != known.container.stop_signal && signal != SIGKILL {
             return None;
         }
-        let until = now + known.container.stop_timeout + SURVIVED_AFTER;
+        let until = now + Duration::from_secs(known.container.stop_seconds.into()) + SURVIVED_AFTER;
         known.leaving_until = Some(until);
+        self.leaving.insert(id.to_owned());
+        self.touch(id);
         Some(until)
     }
 
@@ -339,18 +528,24 @@ impl Inventory {
             .filter(|(_, owed)| owed.at <= now)
             .map(|(id, _)| id.clone())
             .collect();
-        for (id, known) in &mut self.known {
-            if known.leaving_until.is_some_and(|until| until <= now) {
+        let over = |known: &Known| known.leaving_until.is_some_and(|until| until <= now);
+        let leaving = self.leaving.iter();
+        let over = leaving.filter(|id| self.known.get(id).is_some_and(over));
+        for id in over.cloned().collect::<Vec<_>>() {
+            if let Some(known) = self.known.get_mut(&id) {
                 known.leaving_until = None;
-                due.push(id.clone());
             }
+            self.leaving.remove(&id);
+            self.touch(&id);
+            due.push(id);
         }
         due
     }
 
     /// When [`Inventory::due`] or a list has something new to say at the earliest.
     pub fn next_due(&self) -> Option<Instant> {
-        let leaving = self.known.values().filter_map(|known| known.leaving_until);
+        let leaving = self.leaving.iter().filter_map(|id| self.known.get(id));
+        let leaving = leaving.filter_map(|known| known.leaving_until);
         self.inspect_due().into_iter().chain(leaving).min()
     }
 
@@ -375,7 +570,10 @@ impl Inventory {
 
     /// Ids of containers that are not known but lend their network to one that is.
     pub fn lenders_wanted(&self) -> Vec<String> {
-        let unknown = |id: &&str| !self.known.contains_key(*id) && !self.owed.contains_key(*id);
+        if self.borrowers == 0 {
+            return Vec::new();
+        }
+        let unknown = |id: &&str| !self.known.contains_key(id) && !self.owed.contains_key(*id);
         self.lenders()
             .into_iter()
             .filter(unknown)
@@ -398,14 +596,14 @@ impl Inventory {
     /// difference: it may be there all the same, which no list says.
     pub fn haproxy_wanted(&self) -> Option<&str> {
         let undecided = |known: &Known| known.container.networks.len() > 1;
-        let mut known = self.known.values().map(Box::as_ref);
+        let mut known = self.known.values();
         let wanted = self.haproxy_here().is_none() && known.any(undecided);
         wanted.then_some(self.interest.haproxy.as_str())
     }
 
     fn haproxy_here(&self) -> Option<&Known> {
-        let mut known = self.known.values().map(Box::as_ref);
-        known.find(|known| known.container.name == self.interest.haproxy)
+        let id = self.haproxies.first()?;
+        self.known.get(id)
     }
 
     /// The container of this id.
@@ -416,15 +614,15 @@ impl Inventory {
     /// Whether a container of this id is known, by its whole id or the first characters of it.
     pub fn has(&self, id: &str) -> bool {
         self.known
-            .range(id.to_owned()..)
+            .from(id)
             .next()
-            .is_some_and(|(known, _)| known.starts_with(id))
+            .is_some_and(|known| known.container.id.starts_with(id))
     }
 
     /// Monitored containers, by id. HAProxy's own is none, unless its name holds the keyword and it
     /// names a service; with an empty keyword only containers that name a service are monitored.
     pub fn monitored(&self) -> impl Iterator<Item = &Known> {
-        let known = self.known.values().map(Box::as_ref);
+        let known = self.known.values();
         known.filter(|known| known.monitored)
     }
 
@@ -490,7 +688,7 @@ mod tests {
     fn names(inventory: &Inventory) -> Vec<&str> {
         inventory
             .monitored()
-            .map(|known| known.container.name.as_str())
+            .map(|known| &*known.container.name)
             .collect()
     }
 
@@ -510,7 +708,7 @@ mod tests {
         runs(&mut inventory, "c", "haproxy", 1, Some(1));
         assert_eq!(names(&inventory), ["ASTEROID-1"]);
         assert_eq!(
-            inventory.haproxy().map(|container| container.id.as_str()),
+            inventory.haproxy().map(|container| &*container.id),
             Some("c")
         );
     }
@@ -545,7 +743,7 @@ mod tests {
         );
         let mut several = sample::inspected("b", "asteroid-b", 1, &[]);
         let networks = &mut several.container.networks;
-        networks.extend(networks.clone());
+        *networks = [&**networks, &**networks].concat().into();
         inventory.inspected("b", Some(several), None);
         assert_eq!(inventory.haproxy_wanted(), Some("haproxy"));
         runs(&mut inventory, "c", "haproxy", 1, Some(1));
@@ -702,7 +900,7 @@ mod tests {
     fn who_lends_its_network_is_wanted_and_kept() {
         let (mut inventory, now) = inventory();
         let mut borrower = sample::inspected("a", "asteroid-a", 1, &[]);
-        borrower.container.network_mode = NetworkMode::Container("lender".to_owned());
+        borrower.container.network_mode = NetworkMode::Container("lender".into());
         inventory.inspected("a", Some(borrower), Some(1));
         assert_eq!(inventory.lenders_wanted(), ["lender"]);
         runs(&mut inventory, "lender", "other", 1, Some(1));
@@ -710,5 +908,108 @@ mod tests {
         let rows = [("a", "asteroid-a", 1), ("lender", "other", 1)];
         assert_eq!(listed(&mut inventory, &rows, now, false), [""; 0]);
         assert!(inventory.find("lender").is_some());
+    }
+
+    fn touched(containers: &[&str], services: &[&str]) -> Touched {
+        let set = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Touched::These {
+            containers: set(containers),
+            services: set(services),
+        }
+    }
+
+    fn of(inventory: &Inventory, service: &str) -> Option<Vec<String>> {
+        let members = inventory.of_service(service)?;
+        Some(
+            members
+                .iter()
+                .map(|one| one.container.id.to_string())
+                .collect(),
+        )
+    }
+
+    /// A container of a service, with an id of this beginning.
+    fn member(id: &str, service: &str) -> Inspected {
+        let (name, predicate) = (format!("SERVICE_NAME={service}"), "PREDICATE=example.com");
+        let whole = format!("{id:0<64}");
+        sample::inspected(&whole, &format!("asteroid-{id}"), 1, &[&name, predicate])
+    }
+
+    #[test]
+    fn what_was_touched_is_told_once_and_nothing_else() {
+        let (mut inventory, now) = inventory();
+        assert_eq!(
+            inventory.take_touched(),
+            Touched::All,
+            "nothing is known yet"
+        );
+        assert_eq!(inventory.take_touched(), touched(&[], &[]));
+        let take_in = |inventory: &mut Inventory, found: Inspected| {
+            let id = found.container.id.to_string();
+            inventory.inspected(&id, Some(found), None);
+            id
+        };
+        let a = take_in(&mut inventory, member("a", "web"));
+        let b = take_in(&mut inventory, member("b", "web"));
+        let c = take_in(&mut inventory, member("c", "api"));
+        assert_eq!(
+            inventory.take_touched(),
+            touched(&[&a, &b, &c], &["api", "web"])
+        );
+        assert_eq!(of(&inventory, "web"), Some(vec![a.clone(), b.clone()]));
+        assert_eq!(of(&inventory, "api"), Some(vec![c.clone()]));
+        assert_eq!(of(&inventory, "other"), Some(vec![]));
+
+        assert!(inventory.signalled(&b, 15, now).is_some());
+        assert_eq!(inventory.take_touched(), touched(&[&b], &["web"]));
+        let later = inventory.next_due().expect("it may survive");
+        assert_eq!(inventory.due(later), [b.as_str()]);
+        assert_eq!(inventory.take_touched(), touched(&[&b], &["web"]));
+        assert_eq!(inventory.next_due(), None);
+
+        assert!(inventory.gone(&b, i64::MAX, now));
+        assert!(!inventory.gone(&b, i64::MAX, now));
+        inventory.inspected(&c, None, None);
+        assert_eq!(
+            inventory.take_touched(),
+            touched(&[&b, &c], &["api", "web"])
+        );
+        assert_eq!(of(&inventory, "web"), Some(vec![a.clone()]));
+        assert_eq!(of(&inventory, "api"), Some(vec![]));
+
+        // The same first characters: their servers are named otherwise.
+        let twin = format!("{a:.12}{}", "f".repeat(52));
+        let mut found = member("a", "web");
+        found.container.id = twin.as_str().into();
+        take_in(&mut inventory, found);
+        assert_eq!(of(&inventory, "web"), None);
+        assert!(inventory.gone(&twin, i64::MAX, now));
+        assert_eq!(of(&inventory, "web"), Some(vec![a.clone()]));
+        inventory.take_touched();
+
+        for more_than_one in [
+            // One that names no service: only its verdict counts.
+            sample::inspected("x", "asteroid-x", 1, &[]),
+            sample::inspected("h", "haproxy", 1, &[]),
+            Inspected {
+                container: Container {
+                    network_mode: NetworkMode::Container(a.as_str().into()),
+                    ..member("d", "web").container
+                },
+                ..member("d", "web")
+            },
+        ] {
+            take_in(&mut inventory, more_than_one);
+            assert_eq!(inventory.take_touched(), Touched::All);
+        }
+        take_in(&mut inventory, member("a", "web"));
+        assert_eq!(
+            inventory.take_touched(),
+            Touched::All,
+            "it lends its network"
+        );
+        listed(&mut inventory, &[], now, false);
+        assert_eq!(inventory.take_touched(), Touched::All);
+        assert_eq!(of(&inventory, "web"), Some(vec![]));
     }
 }

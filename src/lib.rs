@@ -24,17 +24,22 @@
 //! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos`,
 //!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads (and `transport` one for the
 //!   resolver, which has no time limit); only `main` prints errors.
-//! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `schedule`, `timestamp`,
-//!   `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`, `report/{diff,explain,plan}`) name no file,
+//! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `id`, `names`, `roll`, `roster`, `schedule`,
+//!   `timestamp`, `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`, `report/{diff,explain,plan}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
 //! - No async runtime, no listener, no queue that can fill, no unsafe code, no wait without a limit.
 //!
 //! # The modules, in flow order
 //!
 //! [`cli`] -> `commands` (one function a command) -> `assembly` (options -> parts) -> [`watch`] and [`sync`].
-//! In a pass: [`docker`] over [`transport`] and [`http`] -> [`inbox`], [`schedule`] -> [`inventory`],
-//! [`description`], [`address`] (with [`overlay`] for Weave), [`service`], [`guard`] -> [`registry`] ->
+//! In a pass: [`docker`] over [`transport`] and [`http`] -> [`inbox`], [`schedule`] -> [`inventory`] (with [`names`], [`roll`]),
+//! [`description`], [`address`] (with [`overlay`] for Weave), [`service`], [`guard`] (with [`id`]) -> [`registry`] ->
 //! [`haproxy`]. [`report`] reads what a pass left behind, or what a [`survey`] found where none is made.
+//!
+//! What one container changes is found without the others: the inventory says which services were touched, these alone
+//! are sorted out, a [`roster`] of the last payload tells where they stand in it, and the built-in registry exchanges
+//! them in its last text. Where more may have changed (a list, HAProxy's networks, Weave, Cosmos, services in each
+//! other's way), everything is sorted out again.
 
 pub mod address;
 mod assembly;
@@ -49,11 +54,13 @@ pub mod flapping;
 pub mod guard;
 pub mod haproxy;
 pub mod http;
+pub mod id;
 pub mod inbox;
 pub mod inventory;
 mod json;
 pub mod lock;
 pub mod logging;
+pub mod names;
 pub mod notify;
 mod order;
 pub mod overlay;
@@ -62,6 +69,8 @@ pub mod ready;
 pub mod refrain;
 pub mod registry;
 pub mod report;
+pub mod roll;
+pub mod roster;
 pub mod schedule;
 pub mod service;
 pub mod survey;

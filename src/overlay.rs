@@ -113,6 +113,11 @@ impl Overlay {
         self.poller.view()
     }
 
+    /// Whether the router has said nothing yet, not even why it cannot be asked.
+    pub fn knows_nothing(&self) -> bool {
+        *self.view() == View::default()
+    }
+
     /// Waits for the addresses of these containers (inspect's id, host name, domain name) and of no others.
     pub fn want(&mut self, wanted: &[(String, String, String)], now: Instant) {
         let ids: BTreeSet<&str> = order::gathered(wanted.iter().map(|(id, ..)| id.as_str()));

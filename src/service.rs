@@ -130,13 +130,16 @@ pub fn select(
             .then_with(|| one.created.cmp(&other.created))
             .then_with(|| one.id.cmp(&other.id))
     });
-    for members in members.chunk_by(|a, b| a.description.service == b.description.service) {
+    let same = |a: &Member<'_>, b: &Member<'_>| a.description.service == b.description.service;
+    // Exactly: a list that grows is there twice while it does.
+    selection
+        .services
+        .reserve_exact(members.chunk_by(same).count());
+    for members in members.chunk_by(same) {
         service(members, &clashing, told, &can_route, &mut selection);
     }
     order::sort_by(&mut selection.services, registry::in_order);
-    order::sort_by(&mut selection.verdicts, |a, b| {
-        (&a.name, &a.id).cmp(&(&b.name, &b.id))
-    });
+    selection.sort_verdicts();
     selection.conflicts = conflicts(&selection.services);
     selection
 }
@@ -153,7 +156,9 @@ impl Selection {
                 ip: instance.ip.clone(),
             })
         });
-        let mut running: Vec<Running> = running_here.collect();
+        let count = candidates.iter().map(|one| one.containers.len()).sum();
+        let mut running: Vec<Running> = Vec::with_capacity(count);
+        running.extend(running_here);
         if !elsewhere.is_empty() {
             let here: HashSet<&str> = running.iter().map(|one| one.id.as_str()).collect();
             let others: Vec<Running> = elsewhere
@@ -169,6 +174,23 @@ impl Selection {
         };
         registry::sort(&mut payload);
         payload
+    }
+
+    /// Exchanges the verdicts of these containers.
+    pub fn replace(&mut self, containers: &BTreeSet<String>, verdicts: Vec<Verdict>) {
+        self.verdicts
+            .retain(|verdict| !containers.contains(&verdict.id));
+        if verdicts.is_empty() {
+            return;
+        }
+        self.verdicts.extend(verdicts);
+        self.sort_verdicts();
+    }
+
+    fn sort_verdicts(&mut self) {
+        order::sort_by(&mut self.verdicts, |a, b| {
+            (&a.name, &a.id).cmp(&(&b.name, &b.id))
+        });
     }
 
     /// The names of the services, until [`Selection::payload`] has handed them over.
@@ -194,12 +216,12 @@ fn described<'a>(monitored: &'a Monitored<'a>) -> Result<Member<'a>, Finding> {
     let fault = |why: String| Finding::LeftOut { why, fault: true };
     match monitored.reading {
         Reading::Service(description) => {
-            let port = description.port.unwrap_or(
-                match monitored.container.exposed_tcp_ports.as_slice() {
-                    [only] => *only,
+            let port = description
+                .port
+                .unwrap_or(match *monitored.container.exposed_tcp_ports {
+                    [only] => only,
                     _ => DEFAULT_PORT,
-                },
-            );
+                });
             Ok(Member {
                 monitored,
                 description,
@@ -229,11 +251,11 @@ fn service(
         .or(members.first());
     let Some(leader) = leader else { return };
     let mut candidate = Candidate {
-        service_name: leader.description.service.clone(),
+        service_name: leader.description.service.to_string(),
         port: leader.port,
         config_mode: leader.description.mode,
-        predicate: leader.description.patterns.join(" "),
-        cookie: leader.description.cookie.clone(),
+        predicate: leader.description.predicate.to_string(),
+        cookie: leader.description.cookie.as_deref().map(str::to_owned),
         containers: Vec::with_capacity(members.len()),
     };
     let refusal = can_route(&candidate).err();
@@ -341,7 +363,7 @@ fn server_name<'a>(id: &'a str, clashing: &BTreeSet<&str>) -> &'a str {
 fn differences(member: &Member<'_>, leader: &Member<'_>) -> Vec<String> {
     let (own, rule) = (member.description, leader.description);
     let mut notes = Vec::new();
-    if (own.mode, &own.patterns, &own.cookie) == (rule.mode, &rule.patterns, &rule.cookie) {
+    if (own.mode, &own.predicate, &own.cookie) == (rule.mode, &rule.predicate, &rule.cookie) {
         return notes;
     }
     let mut note = |variable: &str, own: String, rule: String| {
@@ -359,10 +381,10 @@ fn differences(member: &Member<'_>, leader: &Member<'_>) -> Vec<String> {
     );
     note(
         "PREDICATE",
-        format!("{:?}", own.patterns.join(" ")),
-        format!("{:?}", rule.patterns.join(" ")),
+        format!("{:?}", own.predicate),
+        format!("{:?}", rule.predicate),
     );
-    let cookie = |cookie: &Option<String>| cookie.clone().unwrap_or_else(|| "(none)".to_owned());
+    let cookie = |cookie: &Option<Box<str>>| cookie.as_deref().unwrap_or("(none)").to_owned();
     note("COOKIE", cookie(&own.cookie), cookie(&rule.cookie));
     notes
 }
@@ -374,8 +396,8 @@ fn verdict(
     notes: Vec<String>,
 ) -> Verdict {
     Verdict {
-        id: monitored.container.id.clone(),
-        name: monitored.container.name.clone(),
+        id: monitored.container.id.to_string(),
+        name: monitored.container.name.to_string(),
         service: service.map(str::to_owned),
         finding,
         notes,
@@ -462,7 +484,7 @@ mod tests {
                 container: &one.container,
                 reading,
                 address: address(&one.container),
-                leaving: one.container.hostname == "leaving",
+                leaving: one.container.hostname() == "leaving",
                 held: None,
             })
             .collect();
@@ -478,7 +500,7 @@ mod tests {
             (_, Some(ip)) => Address::Known {
                 ip: IpAddr::V4(ip),
                 others: Vec::new(),
-                source: Source::Network("net".to_owned()),
+                source: Source::Network("net".into()),
             },
             (_, None) => Address::Pending("its address is not known yet".to_owned()),
         }
@@ -558,7 +580,7 @@ mod tests {
     fn the_only_exposed_port_is_the_port() {
         let port = |exposed: &[u16], env: &[&str]| {
             let mut one = web("a", 1, env);
-            one.container.exposed_tcp_ports = exposed.to_vec();
+            one.container.exposed_tcp_ports = exposed.into();
             selected(&[one]).services[0].port
         };
         assert_eq!(port(&[8080], &[]), 8080);
@@ -589,7 +611,7 @@ mod tests {
             ]
         );
         let mut leaving = old;
-        leaving.container.hostname = "leaving".to_owned();
+        leaving.container.own_hostname = Some("leaving".into());
         assert_eq!(
             told(&selected(&[leaving, other_port])),
             [
@@ -620,7 +642,7 @@ mod tests {
             (|c| c.state.paused = true, "left out: it is paused"),
             (|c| c.state.restarting = true, "left out: it is restarting"),
             (
-                |c| c.networks.clear(),
+                |c| c.networks = Box::default(),
                 "pending: its address is not known yet",
             ),
             (

@@ -77,7 +77,7 @@ impl Survey {
         if let Some(found) = found {
             let said = description::said(&found.env, &found.labels);
             self.settings.insert(id.to_owned(), said);
-            let exposed = found.container.exposed_tcp_ports.clone();
+            let exposed = found.container.exposed_tcp_ports.to_vec();
             self.exposed.insert(id.to_owned(), exposed);
         }
     }

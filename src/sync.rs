@@ -20,14 +20,15 @@ use crate::flapping::Flapping;
 use crate::guard::Guard;
 use crate::haproxy::{self, Haproxy};
 use crate::inbox::News;
-use crate::inventory::{Interest, Inventory, LENDERS_DEEP_MAX};
+use crate::inventory::{Interest, Inventory, Known, LENDERS_DEEP_MAX, Touched};
 use crate::lock;
 use crate::order;
 use crate::overlay::Overlay;
 use crate::ready::{Facts, Ready};
-use crate::registry::{self, Payload, Registry, Running, Standing, answer};
+use crate::registry::{self, Edit, Payload, Registry, Running, Standing, answer};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
+use crate::roster::{self, Roster};
 use crate::service::{self, Finding, Monitored, Selection, Told};
 use crate::survey::{self, Survey};
 use crate::transport;
@@ -58,6 +59,9 @@ const PROBE_LIMIT: Duration = Duration::from_millis(10);
 const PROBES_LIMIT: Duration = Duration::from_millis(30);
 /// Longest look of a command that only tells: 10,000 containers take some 5 s.
 const SURVEY_LIMIT: Duration = Duration::from_secs(20);
+/// A minute after a pass that went by what was touched everything is sorted again, if no look at the list has done
+/// that: what was remembered of it is written down then, and a mistake would not last.
+const SORTED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Pause before a second look at what has vanished: a daemon that starts may know a part of its containers.
 const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
@@ -101,6 +105,18 @@ pub struct Parts {
     pub stopping: Box<dyn Fn() -> bool + Send>,
 }
 
+/// What a pass that goes by what was touched has found.
+struct Change {
+    /// As it will be.
+    roster: Roster,
+    /// What makes the last payload this one.
+    edits: Vec<Edit>,
+    /// Ids of the containers concerned that are routed now.
+    routed: Vec<String>,
+    /// Ids of those that are not.
+    gone: Vec<String>,
+}
+
 /// Passes, and what is known between them.
 pub struct Syncer {
     docker: Docker,
@@ -118,6 +134,10 @@ pub struct Syncer {
     owed: Look,
     list_again: Option<Instant>,
     selection: Selection,
+    /// What the last pass asked the registry for and HAProxy has, if the next one may go by what was touched.
+    roster: Option<Roster>,
+    /// When everything is sorted again, after passes that went by what was touched.
+    sort_again: Option<Instant>,
     guard: Guard,
     flapping: Flapping,
     ready: Ready,
@@ -150,6 +170,8 @@ impl Syncer {
             owed: Look::Afresh,
             list_again: None,
             selection: Selection::default(),
+            roster: None,
+            sort_again: None,
             guard: Guard::default(),
             flapping: Flapping::default(),
             ready: Ready::new(parts.ready),
@@ -169,11 +191,6 @@ impl Syncer {
     /// What the last pass made of the containers.
     pub fn selection(&self) -> &Selection {
         &self.selection
-    }
-
-    /// Gives back the memory of [`Syncer::selection`], as much as all that is known of the containers.
-    pub fn forget_selection(&mut self) {
-        self.selection = Selection::default();
     }
 
     /// What the last pass came to.
@@ -200,6 +217,7 @@ impl Syncer {
         looks
             .chain(self.haproxy.next_due())
             .chain(self.registry_due())
+            .chain(self.sort_again)
             .min()
     }
 
@@ -262,11 +280,23 @@ impl Syncer {
         self.look(news)?;
         self.want_addresses(look, started);
         self.probe_ports();
+        let held = self.held()?;
+        // It stands again when this pass has gone well.
+        let roster = self.roster.take().filter(|_| look == Look::Changes);
+        let touched = self.inventory.take_touched();
+        let sort_again = self.sort_again.is_some_and(|at| at <= started);
+        if let Some(roster) = roster.filter(|_| !held && !news.asked && !sort_again)
+            && let Some(change) = self.change(roster, touched)
+        {
+            record.look = Some(started.elapsed());
+            return self.amend(change, started, record);
+        }
+        self.sort_again = None;
         let mut payload = self.payload();
-        if self.held()? {
+        if held {
             self.said.say(&self.selection);
             record.look = Some(started.elapsed());
-            record.counts = Some(self.counts(&payload));
+            record.counts = Some(self.counts(payload.candidates.len()));
             return Ok(Ended::Held);
         }
         if self.guard.is_new() {
@@ -279,13 +309,14 @@ impl Syncer {
         }
         self.said.say(&self.selection);
         record.look = Some(started.elapsed());
-        record.counts = Some(self.counts(&payload));
+        record.counts = Some(self.counts(payload.candidates.len()));
 
         record.stage = Stage::Ask;
         let looked = Instant::now();
         let request = payload.digest();
         // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
         let asked_for = news.asked
+            || sort_again
             || (look != Look::Changes && !self.registry.is_remote())
             || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
@@ -296,15 +327,131 @@ impl Syncer {
         }
         let text = self.registry.config(&payload)?;
         record.ask = Some(looked.elapsed());
+        let mounts = self.inventory.haproxy_mounts();
+        let ended = apply(&mut self.haproxy, mounts, &text, &request, record);
+        drop(text);
         record.answers = Some(self.answers());
-        let ended = self.apply(&text, &request, record)?;
+        let ended = ended?;
         self.applied(&payload);
+        if self.goes_by_touched() {
+            self.roster = Roster::new(&payload, &self.selection);
+        }
+        // The history reads the whole file once more.
+        drop(payload);
+        self.keep(ended, record);
+        Ok(ended)
+    }
+
+    /// Whether what was not touched is as it was: Cosmos wants to be told of all, and Weave's router and HAProxy's
+    /// earlier config may tell of any container something new.
+    fn goes_by_touched(&self) -> bool {
+        let alone = self.overlay.as_ref().is_none_or(Overlay::knows_nothing);
+        alone
+            && !self.registry.is_remote()
+            && self.before.is_none()
+            && self.flapping.next_due().is_none()
+            && self.ready.is_off()
+            && self.inventory.unseen().next().is_none()
+    }
+
+    /// What the containers that were touched since the last pass change of it. `None` where that is not all that may
+    /// be another now, and everything is sorted again.
+    fn change(&mut self, mut roster: Roster, touched: Touched) -> Option<Change> {
+        let Touched::These {
+            containers,
+            services,
+        } = touched
+        else {
+            return None;
+        };
+        let before = roster.instances(&services);
+        if services.len() > roster::TOUCHED_MAX
+            || !self.goes_by_touched()
+            || !self.haproxy.held().is_empty()
+            || self.guard.doubts(before)
+        {
+            return None;
+        }
+        let mut members = Vec::new();
+        for service in &services {
+            members.extend(self.inventory.of_service(service)?);
+        }
+        let ids = members.iter().map(|known| known.container.id.to_string());
+        let containers: BTreeSet<String> = order::gathered(containers.into_iter().chain(ids));
+        let mut selection = self.select_of(members.into_iter(), Told::Trouble, &|_| None);
+        let now = std::mem::take(&mut selection.services);
+        let instances = now.iter().flat_map(|one| &one.containers);
+        let routed: BTreeSet<&str> = order::gathered(instances.map(|one| one.id.as_str()));
+        let (routed, gone): (Vec<String>, Vec<String>) = containers
+            .iter()
+            .cloned()
+            .partition(|id| routed.contains(service::short(id)));
+        let edits = roster.edits(&services, now)?;
+        self.selection.routed = (self.selection.routed + selection.routed).checked_sub(before)?;
+        self.selection.replace(&containers, selection.verdicts);
+        Some(Change {
+            roster,
+            edits,
+            routed,
+            gone,
+        })
+    }
+
+    /// The end of a pass that changes a few services of what the last one came to.
+    fn amend(&mut self, change: Change, started: Instant, record: &mut Record) -> Result<Ended> {
+        let Change {
+            roster,
+            edits,
+            routed,
+            gone,
+        } = change;
+        self.said.say(&self.selection);
+        record.counts = Some(self.counts(roster.len()));
+        record.stage = Stage::Ask;
+        record.answers = Some(self.answers());
+        let looked = Instant::now();
+        let request = roster.digest();
+        if edits.is_empty() && self.haproxy.holds(&request) {
+            log::debug!("nothing to do: HAProxy runs the config for these services already");
+            self.roster = Some(roster);
+            return Ok(Ended::Unchanged);
+        }
+        debug_assert!(self.is_whole(&request), "sorted again it is the same");
+        let ended = match self.registry.amended(&edits) {
+            Some(text) => {
+                record.ask = Some(looked.elapsed());
+                let mounts = self.inventory.haproxy_mounts();
+                apply(&mut self.haproxy, mounts, text, &request, record)?
+            }
+            None => {
+                let payload = self.payload();
+                let text = self.registry.config(&payload)?;
+                record.ask = Some(looked.elapsed());
+                let mounts = self.inventory.haproxy_mounts();
+                apply(&mut self.haproxy, mounts, &text, &request, record)?
+            }
+        };
+        self.guard.changed(&routed, &gone);
+        self.roster = Some(roster);
+        self.sort_again.get_or_insert(started + SORTED_AGAIN_AFTER);
+        self.keep(ended, record);
+        Ok(ended)
+    }
+
+    /// Whether what a pass that went by what was touched has come to is what all containers come to.
+    fn is_whole(&self, request: &str) -> bool {
+        let mut all = self.select(Told::Trouble, &|_| None);
+        let same = (all.routed, &all.verdicts) == (self.selection.routed, &self.selection.verdicts);
+        same && all.payload(&self.table, Vec::new()).digest() == request
+    }
+
+    /// Keeps a config that HAProxy took in the history.
+    fn keep(&self, ended: Ended, record: &Record) {
         if ended == Ended::Applied
             && let Some(live) = self.haproxy.on_disk()
         {
             self.history.keep(&live, &record.cause, &record.changes);
         }
-        Ok(ended)
     }
 
     /// Gives HAProxy an earlier config and holds it: passes change nothing until the hold ends.
@@ -323,7 +470,8 @@ impl Syncer {
         self.history.set_hold(&Hold::of(entry))?;
         let mut record = Record::begin("rollback");
         let request = format!("rollback to {}", entry.fingerprint);
-        let ended = self.apply(config, &request, &mut record);
+        let mounts = self.inventory.haproxy_mounts();
+        let ended = apply(&mut self.haproxy, mounts, config, &request, &mut record);
         match ended {
             Ok(ended) => {
                 // A service that HAProxy refuses today may be left out of it.
@@ -348,41 +496,11 @@ impl Syncer {
         }
     }
 
-    /// Hands a config to HAProxy.
-    fn apply(&mut self, text: &str, request: &str, record: &mut Record) -> Result<Ended> {
-        record.stage = Stage::Apply;
-        self.haproxy.has_mounted(self.inventory.haproxy_mounts());
-        match self.haproxy.apply(text, request)? {
-            haproxy::Outcome::Unchanged => Ok(Ended::Unchanged),
-            haproxy::Outcome::Applied { how, changes } => {
-                record.changes = changes;
-                record.applied = Some(how);
-                Ok(Ended::Applied)
-            }
-            haproxy::Outcome::NotRunning(words) => {
-                record.failure = Some(Failure {
-                    why: format!(
-                        "the config is in its place, but HAProxy is not running ({words})"
-                    ),
-                    hint: None,
-                });
-                Ok(Ended::NotRunning)
-            }
-            haproxy::Outcome::Refused(words) => {
-                record.stage = Stage::Check;
-                Err(Error::new(
-                    "HAProxy's check refuses the new config; the running one stands",
-                    words,
-                ))
-            }
-        }
-    }
-
     /// HAProxy has what this payload asked for.
     fn applied(&mut self, payload: &Payload) {
         let known = self.inventory.monitored();
         self.guard
-            .applied(payload, known.map(|known| known.container.id.as_str()));
+            .applied(payload, known.map(|known| &*known.container.id));
     }
 
     fn lock(&self) -> Result<lock::Lock> {
@@ -498,13 +616,13 @@ impl Syncer {
         }
     }
 
-    fn counts(&self, payload: &Payload) -> Counts {
+    fn counts(&self, services: usize) -> Counts {
         let (routed, pending, left_out) = self.selection.counts();
         Counts {
             routed,
             pending,
             left_out,
-            services: payload.candidates.len(),
+            services,
         }
     }
 
@@ -729,9 +847,9 @@ impl Syncer {
             .filter_map(|known| address::asks_router_for(&known.container, &context))
             .map(|owner| {
                 (
-                    owner.id.clone(),
-                    owner.hostname.clone(),
-                    owner.domainname.clone(),
+                    owner.id.to_string(),
+                    owner.hostname().to_owned(),
+                    owner.domainname.to_string(),
                 )
             })
             .collect();
@@ -781,15 +899,23 @@ impl Syncer {
 
     /// `unready` says why a container waits for its port, if it does.
     fn select(&self, told: Told, unready: &dyn Fn(&str) -> Option<String>) -> Selection {
+        self.select_of(self.inventory.monitored(), told, unready)
+    }
+
+    /// [`Syncer::select`] of some of the containers: of a service all or none.
+    fn select_of<'k>(
+        &self,
+        containers: impl Iterator<Item = &'k Known>,
+        told: Told,
+        unready: &dyn Fn(&str) -> Option<String>,
+    ) -> Selection {
         let now = Instant::now();
         let find = |id: &str| self.inventory.find(id);
         let nothing = View::default();
         let context = self.context(&find, self.overlay.as_ref().map_or(&nothing, Overlay::view));
         // Nearly never, and there may be thousands to ask for.
         let flapping = self.flapping.next_due().is_some();
-        let monitored: Vec<Monitored<'_>> = self
-            .inventory
-            .monitored()
+        let monitored: Vec<Monitored<'_>> = containers
             .map(|known| Monitored {
                 container: &known.container,
                 reading: &known.reading,
@@ -873,6 +999,40 @@ impl Syncer {
                 ip: ip.to_string(),
             })
             .collect()
+    }
+}
+
+/// Hands a config to HAProxy, whose container has `mounts` of this host.
+fn apply(
+    haproxy: &mut Haproxy,
+    mounts: &[String],
+    text: &str,
+    request: &str,
+    record: &mut Record,
+) -> Result<Ended> {
+    record.stage = Stage::Apply;
+    haproxy.has_mounted(mounts);
+    match haproxy.apply(text, request)? {
+        haproxy::Outcome::Unchanged => Ok(Ended::Unchanged),
+        haproxy::Outcome::Applied { how, changes } => {
+            record.changes = changes;
+            record.applied = Some(how);
+            Ok(Ended::Applied)
+        }
+        haproxy::Outcome::NotRunning(words) => {
+            record.failure = Some(Failure {
+                why: format!("the config is in its place, but HAProxy is not running ({words})"),
+                hint: None,
+            });
+            Ok(Ended::NotRunning)
+        }
+        haproxy::Outcome::Refused(words) => {
+            record.stage = Stage::Check;
+            Err(Error::new(
+                "HAProxy's check refuses the new config; the running one stands",
+                words,
+            ))
+        }
     }
 }
 

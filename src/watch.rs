@@ -118,7 +118,6 @@ pub fn run(
                 }
                 book.taken(syncer.taken());
                 book.passed(syncer.record(), schedule.retry_at());
-                syncer.forget_selection();
             }
         }
     }

@@ -23,6 +23,7 @@ pub mod weave;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::docker::container::{Container, Network, NetworkMode};
 use weave::{Mode, PLUGIN_NETWORK, Standing, View};
@@ -60,11 +61,11 @@ pub enum Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A Docker network, by name.
-    Network(String),
+    Network(Arc<str>),
     /// Weave's router.
     Weave,
     /// A network of Weave's plugin, by name.
-    WeaveNetwork(String),
+    WeaveNetwork(Arc<str>),
     /// The host's own network.
     Host,
     /// The container whose network it shares, by name.
@@ -122,7 +123,7 @@ pub fn of<'a>(container: &'a Container, context: &Context<'a>) -> Address {
                 Address::Known { ip, others, .. } => Address::Known {
                     ip,
                     others,
-                    source: Source::Container(shared.clone()),
+                    source: Source::Container(shared.to_string()),
                 },
                 other => other,
             };
@@ -139,7 +140,7 @@ pub fn of<'a>(container: &'a Container, context: &Context<'a>) -> Address {
         Address::Known { ip, others, .. } => Address::Known {
             ip,
             others,
-            source: Source::Container(name.clone()),
+            source: Source::Container(name.to_string()),
         },
         Address::Pending(why) => Address::Pending(format!("shares the network of {name}: {why}")),
         Address::None(why) => Address::None(format!("shares the network of {name}: {why}")),
@@ -241,7 +242,7 @@ fn weave_network<'a>(container: &'a Container, context: &Context<'_>) -> Option<
     }
     networks(container)
         .into_iter()
-        .find(|network| network.name == PLUGIN_NETWORK)
+        .find(|network| &*network.name == PLUGIN_NETWORK)
 }
 
 /// The networks that can have an address.
@@ -249,7 +250,7 @@ fn networks(container: &Container) -> Vec<&Network> {
     container
         .networks
         .iter()
-        .filter(|network| !NO_NETWORKS.contains(&network.name.as_str()))
+        .filter(|network| !NO_NETWORKS.contains(&&*network.name))
         .collect()
 }
 
@@ -288,7 +289,7 @@ fn host(context: &Context<'_>) -> Address {
 fn docker<'a>(container: &'a Container, context: &Context<'a>) -> Address {
     let networks = networks(container);
     let names = || {
-        let names: Vec<&str> = networks.iter().map(|n| n.name.as_str()).collect();
+        let names: Vec<&str> = networks.iter().map(|n| &*n.name).collect();
         names.join(", ")
     };
     let source = |network: &Network| Source::Network(network.name.clone());
@@ -296,7 +297,7 @@ fn docker<'a>(container: &'a Container, context: &Context<'a>) -> Address {
         return Address::None("is connected to no network".to_owned());
     }
     if let Some(wanted) = context.network {
-        return match networks.iter().find(|network| network.name == wanted) {
+        return match networks.iter().find(|network| &*network.name == wanted) {
             Some(network) => on(network, source(network)),
             None => Address::None(format!(
                 "is not on the network {wanted} of --network; its networks: {}",
@@ -333,7 +334,7 @@ fn shared<'a>(networks: &[&'a Network], haproxy: &Container) -> Option<&'a Netwo
         .min_by_key(|network| {
             (
                 usable(network).is_empty(),
-                DEFAULT_NETWORKS.contains(&network.name.as_str()),
+                DEFAULT_NETWORKS.contains(&&*network.name),
                 &network.name,
             )
         })

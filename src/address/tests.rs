@@ -23,7 +23,7 @@ fn captured() -> BTreeMap<String, Container> {
     all.iter()
         .map(|one| {
             let one = container::inspected(one.to_string().as_bytes()).expect("an inspect");
-            (one.container.name.clone(), one.container)
+            (one.container.name.to_string(), one.container)
         })
         .collect()
 }
@@ -35,7 +35,7 @@ fn asked(containers: &BTreeMap<String, Container>, mode: Mode, waited: Duration)
     answer.owned = Owned::Listed(listed);
     let mut poller = Poller::default();
     let now = Instant::now();
-    let find = |id: &str| containers.values().find(|c| c.id == id || c.name == id);
+    let find = |id: &str| containers.values().find(|c| *c.id == *id || *c.name == *id);
     let empty = View::default();
     let context = Context {
         network: None,
@@ -47,7 +47,7 @@ fn asked(containers: &BTreeMap<String, Container>, mode: Mode, waited: Duration)
     };
     for container in containers.values() {
         if let Some(owner) = asks_router_for(container, &context) {
-            poller.want(&owner.id, &owner.hostname, &owner.domainname, now);
+            poller.want(&owner.id, owner.hostname(), &owner.domainname, now);
         }
     }
     if poller.next().is_some() {
@@ -80,7 +80,7 @@ const LATER: Duration = Duration::from_secs(20);
 fn check_captured(mode: Mode, waited: Duration, expected: &[(&str, &str)]) {
     let containers = captured();
     let view = asked(&containers, mode, waited);
-    let find = |id: &str| containers.values().find(|c| c.id == id || c.name == id);
+    let find = |id: &str| containers.values().find(|c| *c.id == *id || *c.name == *id);
     let context = Context {
         network: None,
         haproxy: None,
@@ -163,7 +163,7 @@ fn every_container_of_a_real_weave_host_has_its_address() {
 fn weaves_own_view_of_the_interfaces_agrees() {
     let containers = captured();
     let view = asked(&containers, Mode::Auto, Duration::ZERO);
-    let find = |id: &str| containers.values().find(|c| c.id == id || c.name == id);
+    let find = |id: &str| containers.values().find(|c| *c.id == *id || *c.name == *id);
     let context = Context {
         network: None,
         haproxy: None,
@@ -207,7 +207,7 @@ fn the_network_that_is_taken_for_weaves_is_the_one_with_its_driver() {
 #[test]
 fn before_the_router_has_spoken_a_proxied_container_is_pending_never_on_the_bridge() {
     let containers = captured();
-    let find = |id: &str| containers.values().find(|c| c.id == id || c.name == id);
+    let find = |id: &str| containers.values().find(|c| *c.id == *id || *c.name == *id);
     let trouble = View {
         trouble: Some("cannot ask Weave's router: refused".into()),
         ..View::default()
@@ -240,7 +240,7 @@ fn before_the_router_has_spoken_a_proxied_container_is_pending_never_on_the_brid
         );
         let asked: Vec<&str> = containers
             .values()
-            .filter_map(|c| Some(asks_router_for(c, &context)?.name.as_str()))
+            .filter_map(|c| Some(asks_router_for(c, &context)?.name.as_ref()))
             .collect();
         assert_eq!(asked.len(), 6);
         assert_eq!(asked.iter().filter(|name| **name == "api").count(), 2);
@@ -252,7 +252,6 @@ fn network(name: &str, v4: &str, v6: &str) -> Network {
         name: name.into(),
         ipv4: v4.parse::<Ipv4Addr>().ok(),
         ipv6: v6.parse::<Ipv6Addr>().ok(),
-        id: format!("id-of-{name}"),
     }
 }
 
@@ -283,7 +282,7 @@ fn made(name: &str, how: &str) -> Container {
         nanos: 0,
     };
     Container {
-        id: format!("id-{name}"),
+        id: format!("id-{name}").into(),
         name: name.into(),
         created: time,
         state: State {
@@ -296,13 +295,12 @@ fn made(name: &str, how: &str) -> Container {
         },
         networks,
         network_mode: mode,
-        exposed_tcp_ports: Vec::new(),
-        hostname: name.into(),
-        domainname: String::new(),
+        exposed_tcp_ports: Box::default(),
+        own_hostname: Some(name.into()),
+        domainname: "".into(),
         entrypoint: "httpd".into(),
-        image: "shop/web:1".into(),
         stop_signal: 15,
-        stop_timeout: Duration::from_secs(10),
+        stop_seconds: 10,
         restarts: 0,
     }
 }
@@ -321,7 +319,7 @@ fn check(how: &str, haproxy: &str, wanted: Option<&str>, expected: &str) {
         made("ring2", "container:ring"),
         gone,
     ];
-    let find = |id: &str| others.iter().find(|c| c.id == id || c.name == id);
+    let find = |id: &str| others.iter().find(|c| *c.id == *id || *c.name == *id);
     let view = View::default();
     let context = Context {
         network: wanted,
@@ -617,7 +615,7 @@ fn a_container_that_does_not_run_has_no_address() {
     let mut proxied = web.clone();
     proxied.entrypoint = weave::PROXY_ENTRYPOINT.into();
     let view = View {
-        found: BTreeMap::from([(web.id.clone(), vec![Ipv4Addr::new(10, 32, 0, 1).into()])]),
+        found: BTreeMap::from([(web.id.to_string(), vec![Ipv4Addr::new(10, 32, 0, 1).into()])]),
         ..View::default()
     };
     let context = Context {
@@ -647,8 +645,8 @@ fn dockers_events_lead_to_the_containers_that_the_rules_know() {
         text.lines()
             .filter_map(|line| events::event(line.as_bytes()).expect("an event"))
             .map(|event| {
-                let known = containers.values().find(|c| c.id == event.id);
-                let name = known.map_or("unknown", |container| container.name.as_str());
+                let known = containers.values().find(|c| *c.id == *event.id);
+                let name = known.map_or("unknown", |container| &container.name);
                 (name.to_owned(), event.what)
             })
             .collect()

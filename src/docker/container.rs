@@ -10,24 +10,27 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::text::Text;
 use crate::json;
+use crate::names::Names;
 use crate::order;
 use crate::timestamp::Timestamp;
 
 /// The stop signal when the image names none: SIGTERM (`docker stop`).
 const STOP_SIGNAL_DEFAULT: u8 = 15;
 
-/// How long `docker stop` waits when the container does not say.
-const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// How many seconds `docker stop` waits when the container does not say.
+const STOP_SECONDS_DEFAULT: u32 = 10;
 
 /// What a stop timeout of -1 (wait for ever) and absurd ones become, so that sums with clocks cannot overflow.
-const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+const STOP_SECONDS_MAX: u32 = 24 * 3600;
+/// Length of the id's beginning that is a container's host name unless somebody chose one.
+const SHORT_ID: usize = 12;
 /// How much is kept of an answer that is no list, for the error.
 const NO_LIST_BYTES_MAX: usize = 4 << 10;
 
@@ -43,38 +46,59 @@ pub struct Row {
     pub digest: u64,
 }
 
-/// What an inspect says of a container, but for its environment and labels.
+/// What an inspect says of a container as long as it runs, but for its environment and labels.
+///
+/// There may be ten thousand of them for months, so nothing in it has room to grow, and what many of them have in
+/// common ([`Container::share`]) is there once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     /// Full id.
-    pub id: String,
+    pub id: Box<str>,
     /// Name without the slash.
-    pub name: String,
+    pub name: Box<str>,
     /// When it was created; the epoch if the daemon's text is no time.
     pub created: Timestamp,
     /// Whether it runs, and how well.
     pub state: State,
     /// The networks that it is attached to, sorted by name. Empty for one that shares another container's
     /// network, also where Podman repeats the other one's here.
-    pub networks: Vec<Network>,
+    pub networks: Box<[Network]>,
     /// How it got its network.
     pub network_mode: NetworkMode,
     /// TCP ports that the image exposes or the user published, sorted, each once.
-    pub exposed_tcp_ports: Vec<u16>,
-    /// Host name inside the container.
-    pub hostname: String,
+    pub exposed_tcp_ports: Box<[u16]>,
+    /// Host name inside the container where it is not the usual one; see [`Container::hostname`].
+    pub own_hostname: Option<Box<str>>,
     /// Domain name inside the container; usually empty.
-    pub domainname: String,
+    pub domainname: Arc<str>,
     /// The program that runs (`Path`).
-    pub entrypoint: String,
-    /// The image as it was asked for.
-    pub image: String,
+    pub entrypoint: Arc<str>,
     /// Number of the signal that asks it to stop.
     pub stop_signal: u8,
-    /// How long it may take to stop before it is killed; at most a day.
-    pub stop_timeout: Duration,
+    /// How many seconds it may take to stop before it is killed; at most a day.
+    pub stop_seconds: u32,
     /// How often the daemon restarted it by its restart policy.
     pub restarts: u32,
+}
+
+impl Container {
+    /// Host name inside the container: the first characters of its id, as Docker shows it, unless somebody chose one.
+    pub fn hostname(&self) -> &str {
+        let usual = || self.id.get(..SHORT_ID).unwrap_or(&self.id);
+        self.own_hostname.as_deref().unwrap_or_else(usual)
+    }
+
+    /// Has the names that other containers have, too, in common with them.
+    pub fn share(&mut self, names: &mut Names) {
+        names.share(&mut self.domainname);
+        names.share(&mut self.entrypoint);
+        if let NetworkMode::Named(name) = &mut self.network_mode {
+            names.share(name);
+        }
+        for network in &mut self.networks {
+            names.share(&mut network.name);
+        }
+    }
 }
 
 /// Whether a container runs, and how well.
@@ -116,13 +140,11 @@ pub enum Health {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// The container's IPv4 address there; `None` while it has none.
     pub ipv4: Option<Ipv4Addr>,
     /// The container's global IPv6 address there.
     pub ipv6: Option<Ipv6Addr>,
-    /// Its id; Podman gives the name.
-    pub id: String,
 }
 
 /// How a container got its network.
@@ -133,9 +155,9 @@ pub enum NetworkMode {
     /// None at all.
     None,
     /// That of the container with this id (or name).
-    Container(String),
+    Container(Box<str>),
     /// A network by name; Docker's `default` is given as `bridge`, its real name.
-    Named(String),
+    Named(Arc<str>),
 }
 
 /// The whole answer to an inspect.
@@ -143,6 +165,8 @@ pub enum NetworkMode {
 pub struct Inspected {
     /// What is kept.
     pub container: Container,
+    /// The image as it was asked for.
+    pub image: String,
     /// `Config.Env` in its order, split at the first `=`; entries without one are left out (Docker sets
     /// nothing for them), duplicates are kept (the last one holds).
     pub env: Vec<(String, String)>,
@@ -570,25 +594,27 @@ impl From<Answer<'_>> for Inspected {
         order::sort(&mut ports);
         ports.dedup();
         let networks = if shares {
-            Vec::new()
+            Box::default()
         } else {
             settings
                 .networks
                 .0
                 .into_iter()
                 .map(|(name, endpoint)| Network {
-                    name: name.into_owned(),
+                    name: name.into(),
                     ipv4: endpoint.ipv4.as_str().parse().ok(),
                     ipv6: endpoint.ipv6.as_str().parse().ok(),
-                    id: endpoint.network_id.0.into_owned(),
                 })
                 .collect()
         };
         let name = answer.name.as_str();
+        let hostname = config.hostname.as_str();
+        let usual = answer.id.as_str().get(..SHORT_ID) == Some(hostname);
         Inspected {
             container: Container {
-                name: name.strip_prefix('/').unwrap_or(name).to_owned(),
-                id: answer.id.0.into_owned(),
+                name: name.strip_prefix('/').unwrap_or(name).into(),
+                own_hostname: (!usual).then(|| hostname.into()),
+                id: answer.id.0.into(),
                 created: Timestamp::parse(answer.created.as_str()).unwrap_or_default(),
                 state: State {
                     running: state.running.unwrap_or_default(),
@@ -607,16 +633,15 @@ impl From<Answer<'_>> for Inspected {
                 },
                 networks,
                 network_mode,
-                exposed_tcp_ports: ports,
-                hostname: config.hostname.0.into_owned(),
-                domainname: config.domainname.0.into_owned(),
-                entrypoint: answer.path.0.into_owned(),
-                image: config.image.0.into_owned(),
+                exposed_tcp_ports: ports.into(),
+                domainname: config.domainname.0.into(),
+                entrypoint: answer.path.0.into(),
                 stop_signal: signal_number(config.stop_signal.as_str())
                     .unwrap_or(STOP_SIGNAL_DEFAULT),
-                stop_timeout: stop_timeout(config.stop_timeout),
+                stop_seconds: stop_seconds(config.stop_timeout),
                 restarts: answer.restart_count.unwrap_or_default(),
             },
+            image: config.image.0.into_owned(),
             env: config
                 .env
                 .unwrap_or_default()
@@ -653,20 +678,20 @@ fn network_mode(mode: &str) -> NetworkMode {
     match mode {
         "host" => NetworkMode::Host,
         "none" => NetworkMode::None,
-        "" | "default" => NetworkMode::Named("bridge".to_owned()),
+        "" | "default" => NetworkMode::Named("bridge".into()),
         _ => match mode.strip_prefix("container:") {
-            Some(other) => NetworkMode::Container(other.to_owned()),
-            None => NetworkMode::Named(mode.to_owned()),
+            Some(other) => NetworkMode::Container(other.into()),
+            None => NetworkMode::Named(mode.into()),
         },
     }
 }
 
-fn stop_timeout(seconds: Option<i64>) -> Duration {
+fn stop_seconds(seconds: Option<i64>) -> u32 {
     match seconds {
-        None => STOP_TIMEOUT_DEFAULT,
-        Some(seconds) => u64::try_from(seconds).map_or(STOP_TIMEOUT_MAX, |seconds| {
-            Duration::from_secs(seconds).min(STOP_TIMEOUT_MAX)
-        }),
+        None => STOP_SECONDS_DEFAULT,
+        Some(seconds) => {
+            u32::try_from(seconds).map_or(STOP_SECONDS_MAX, |seconds| seconds.min(STOP_SECONDS_MAX))
+        }
     }
 }
 
@@ -722,7 +747,7 @@ mod tests {
         let Inspected { container, .. } =
             inspected(&body(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         let state = &container.state;
-        let mut words = vec![container.name.clone()];
+        let mut words = vec![container.name.to_string()];
         for (holds, word) in [
             (state.running, "running"),
             (state.paused, "paused"),
@@ -897,9 +922,10 @@ mod tests {
             found.container.created.to_string(),
             "2026-11-22T10:56:01.868672062Z"
         );
-        assert_eq!(found.container.hostname, "0e1082f41c66");
-        assert_eq!(found.container.entrypoint, "sleep");
-        assert_eq!(found.container.image, "bb:1");
+        assert_eq!(found.container.hostname(), "0e1082f41c66");
+        assert_eq!(found.container.own_hostname, None);
+        assert_eq!(&*found.container.entrypoint, "sleep");
+        assert_eq!(found.image, "bb:1");
         assert!(found.container.state.started > found.container.created);
     }
 
@@ -1108,16 +1134,16 @@ mod tests {
             let container = found.container;
             assert!(!container.state.serves(), "{json}");
             assert_eq!(container.state.health, None, "{json}");
-            assert_eq!(container.networks, [], "{json}");
-            assert_eq!(container.exposed_tcp_ports, [0_u16; 0], "{json}");
+            assert_eq!(*container.networks, [], "{json}");
+            assert_eq!(*container.exposed_tcp_ports, [0_u16; 0], "{json}");
             assert_eq!(
                 container.network_mode,
                 NetworkMode::Named("bridge".into()),
                 "{json}"
             );
             assert_eq!(
-                (container.stop_signal, container.stop_timeout),
-                (15, Duration::from_secs(10)),
+                (container.stop_signal, container.stop_seconds),
+                (15, STOP_SECONDS_DEFAULT),
                 "{json}"
             );
             assert_eq!(found.labels, [], "{json}");
@@ -1136,14 +1162,11 @@ mod tests {
         let container = found.container;
         assert!(container.state.serves());
         assert_eq!(container.state.health, Some(Health::Starting));
-        assert_eq!(container.exposed_tcp_ports, [80, 81]);
+        assert_eq!(*container.exposed_tcp_ports, [80, 81]);
         assert_eq!(container.stop_signal, 3);
-        assert_eq!(container.stop_timeout, STOP_TIMEOUT_MAX);
+        assert_eq!(container.stop_seconds, STOP_SECONDS_MAX);
         assert_eq!(container.restarts, 2);
-        assert_eq!(
-            (container.hostname.as_str(), container.domainname.as_str()),
-            ("h", "d")
-        );
+        assert_eq!((container.hostname(), &*container.domainname), ("h", "d"));
         assert_eq!(container.networks.len(), 1);
         assert_eq!(
             found.labels,

@@ -1,7 +1,6 @@
 //! A running container as inspect tells of it, for tests to alter.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use super::container::{Container, Inspected, Network, NetworkMode, State};
 use crate::timestamp::Timestamp;
@@ -14,8 +13,8 @@ pub(crate) fn inspected(id: &str, name: &str, second: u8, env: &[&str]) -> Inspe
         nanos: 0,
     };
     let container = Container {
-        id: id.to_owned(),
-        name: name.to_owned(),
+        id: id.into(),
+        name: name.into(),
         created: at,
         state: State {
             running: true,
@@ -25,20 +24,18 @@ pub(crate) fn inspected(id: &str, name: &str, second: u8, env: &[&str]) -> Inspe
             started: at,
             health: None,
         },
-        networks: vec![Network {
-            name: "net".to_owned(),
+        networks: Box::new([Network {
+            name: "net".into(),
             ipv4: Some(Ipv4Addr::new(10, 0, 0, second)),
             ipv6: None,
-            id: "n".to_owned(),
-        }],
-        network_mode: NetworkMode::Named("net".to_owned()),
-        exposed_tcp_ports: Vec::new(),
-        hostname: id.to_owned(),
-        domainname: String::new(),
-        entrypoint: "sleep".to_owned(),
-        image: "bb:1".to_owned(),
+        }]),
+        network_mode: NetworkMode::Named("net".into()),
+        exposed_tcp_ports: Box::default(),
+        own_hostname: None,
+        domainname: "".into(),
+        entrypoint: "sleep".into(),
         stop_signal: 15,
-        stop_timeout: Duration::from_secs(10),
+        stop_seconds: 10,
         restarts: 0,
     };
     let pair = |text: &&str| {
@@ -47,6 +44,7 @@ pub(crate) fn inspected(id: &str, name: &str, second: u8, env: &[&str]) -> Inspe
     };
     Inspected {
         container,
+        image: "bb:1".to_owned(),
         env: env.iter().map(pair).collect(),
         labels: Vec::new(),
         mounts: Vec::new(),

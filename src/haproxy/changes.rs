@@ -15,6 +15,7 @@ pub fn in_words(old: Option<&str>, new: &str) -> String {
     let Some(old) = old else {
         return format!("first config: {held}");
     };
+    let (old, new) = unlike(old, new);
     let (old, new) = (Backends::of(old), Backends::of(new));
 
     let mut words = Vec::new();
@@ -53,6 +54,53 @@ pub fn in_commands(changes: &[BackendChange<'_>]) -> Vec<String> {
         commands.extend(removed.map(|one| format!("del server {backend}/{}", one.name)));
     }
     commands
+}
+
+/// What is left of two configs without what comes before their first backends, and without the backends that both
+/// begin and end with: of thousands of services one has changed.
+fn unlike<'c>(old: &'c str, new: &'c str) -> (&'c str, &'c str) {
+    const BACKEND: &str = "\nbackend ";
+    let backends = |text: &'c str| match text.find(BACKEND) {
+        Some(at) if !text.starts_with(BACKEND.trim_start()) => text.split_at(at).1,
+        _ => text,
+    };
+    let (old, new) = (backends(old), backends(new));
+    let (one, other) = (old.as_bytes(), new.as_bytes());
+    let pieces = one.chunks(PIECE).zip(other.chunks(PIECE));
+    let both = old.get(..alike(pieces, false)).unwrap_or_default();
+    let begin = both.rfind(BACKEND).unwrap_or(0);
+    let (old, new) = (old.split_at(begin).1, new.split_at(begin).1);
+    let (one, other) = (old.as_bytes(), new.as_bytes());
+    let both = alike(one.rchunks(PIECE).zip(other.rchunks(PIECE)), true);
+    let end = |text: &'c str| {
+        let from = text.len() - both;
+        let found = text.get(from..).and_then(|both| both.find(BACKEND));
+        text.split_at(found.map_or(text.len(), |at| from + at)).0
+    };
+    (end(old), end(new))
+}
+
+/// Compared at once: bytes one by one take ten times as long.
+const PIECE: usize = 1 << 10;
+
+/// How many bytes are the same in these pieces, from their beginning on, or from their end.
+fn alike<'c>(pieces: impl Iterator<Item = (&'c [u8], &'c [u8])>, from_end: bool) -> usize {
+    let mut count = 0;
+    for (one, other) in pieces {
+        if one == other {
+            count += one.len();
+            continue;
+        }
+        let same = |(one, other): &(&u8, &u8)| one == other;
+        return count
+            + if from_end {
+                let both = one.iter().rev().zip(other.iter().rev());
+                both.take_while(same).count()
+            } else {
+                one.iter().zip(other).take_while(same).count()
+            };
+    }
+    count
 }
 
 /// The backends of one config by name, each as its text.
@@ -170,6 +218,44 @@ mod tests {
             in_words(Some(OLD), &many),
             "removed api, +9 -2 servers; now 1 service, 9 servers"
         );
+    }
+
+    #[test]
+    fn one_of_many_is_found_wherever_it_stands() {
+        let backend = |n: usize, address: &str| {
+            format!("\nbackend be_s{n}\n    balance roundrobin\n    server a{n} {address}:80\n")
+        };
+        let config = |changed: Option<(usize, &str)>| -> String {
+            let backends = (0..200).map(|n| match changed {
+                Some((which, address)) if which == n => match address {
+                    "" => String::new(),
+                    _ => backend(n, address),
+                },
+                _ => backend(n, "10.0.0.1"),
+            });
+            format!("frontend f\n    bind :80\n{}", backends.collect::<String>())
+        };
+        let old = config(None);
+        for n in [0, 1, 100, 198, 199] {
+            let new = config(Some((n, "10.0.0.17")));
+            assert_eq!(
+                in_words(Some(&old), &new),
+                format!(
+                    "+s{n}/a{n} 10.0.0.17:80, -s{n}/a{n} 10.0.0.1:80; now 200 services, 200 servers"
+                )
+            );
+            let (one, other) = unlike(&old, &new);
+            assert!(one.len() < 300 && other.len() < 300);
+            let without = config(Some((n, "")));
+            assert_eq!(
+                in_words(Some(&old), &without),
+                format!("removed s{n}, -s{n}/a{n} 10.0.0.1:80; now 199 services, 199 servers")
+            );
+            assert_eq!(
+                in_words(Some(&without), &old),
+                format!("added s{n}, +s{n}/a{n} 10.0.0.1:80; now 200 services, 200 servers")
+            );
+        }
     }
 
     #[test]

@@ -87,8 +87,14 @@ impl Memory {
         std::fs::metadata(&self.last_good).ok()?.modified().ok()
     }
 
-    /// Remembers that HAProxy took `text`. A failure costs a reload later, so it is only said.
-    pub fn remember(&self, taken: &Taken, text: &str) {
+    /// Whether there is a last good config to read, perhaps.
+    pub fn has_last_good(&self) -> bool {
+        self.last_good.exists()
+    }
+
+    /// Remembers that HAProxy took this text, piece by piece. A failure costs a reload later, so it is only said.
+    pub fn remember(&self, taken: &Taken, text: &[&str]) {
+        let text: Vec<&[u8]> = text.iter().map(|piece| piece.as_bytes()).collect();
         let record = Record {
             version: VERSION,
             config: self.config.clone(),
@@ -99,8 +105,8 @@ impl Memory {
         let written = serde_json::to_vec(&record)
             .map_err(|e| crate::error::Error::new("cannot write down what HAProxy took", e))
             .and_then(|bytes| {
-                atomic_file::replace_with(&self.last_good, text.as_bytes(), Durability::Kernel)?;
-                atomic_file::replace_with(&self.taken, &bytes, Durability::Kernel)
+                atomic_file::replace_with(&self.last_good, &text, Durability::Kernel)?;
+                atomic_file::replace_with(&self.taken, &[&bytes], Durability::Kernel)
             });
         if let Err(error) = written {
             log::warn!("{error}; the next start will reload HAProxy once more");

@@ -17,6 +17,7 @@ pub mod held;
 pub mod live;
 pub mod master;
 pub mod memory;
+pub mod on_disk;
 pub mod process;
 pub mod runtime;
 pub mod script;
@@ -31,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::atomic_file::{self, Installed, Staged};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Printed};
 use crate::error::{Error, Kind, Result};
 use crate::order;
 use bisect::Suspects;
@@ -40,12 +41,10 @@ use held::Held;
 pub use live::By;
 use live::Live;
 use memory::{Memory, Taken};
+use on_disk::{OnDisk, Seen};
 use runtime::{Runtime, Shown};
 use script::{Checked, Script};
 use socket::SocketAddr;
-
-/// Longest config that is read back from disk, in bytes.
-const CONFIG_BYTES_MAX: u64 = 64 << 20;
 
 /// What came of handing over a config.
 #[derive(Debug)]
@@ -130,15 +129,25 @@ pub struct Haproxy {
     doubt: Option<String>,
     unchecked_said: bool,
     in_place_said: bool,
+    /// The config at its path, as we last read or wrote it.
+    seen: Option<Seen>,
     /// HAProxy's container has the very file of the config mounted: another file in its place would never be seen.
     alone: bool,
 }
 
+/// What is known of the way that a change takes before it is checked.
+#[derive(Debug, PartialEq, Eq)]
+enum Ahead {
+    /// The runtime socket may do.
+    Open,
+    /// Only a reload is right.
+    Reload,
+}
+
 /// A text that passed the check, or could not be checked.
-struct Passed {
+struct Passed<'t> {
     staged: Staged,
-    /// With the fingerprint.
-    text: String,
+    text: Printed<'t>,
     /// HAProxy itself accepted it.
     accepted: bool,
 }
@@ -156,6 +165,7 @@ impl Haproxy {
             doubt: None,
             unchecked_said: false,
             in_place_said: false,
+            seen: None,
             alone: false,
         }
     }
@@ -166,12 +176,10 @@ impl Haproxy {
             && self.memory.taken().is_some_and(|taken| {
                 taken.is_sure()
                     && taken.request == request
-                    && self.on_disk().is_some_and(|text| {
-                        carries(&text, &taken.fingerprint)
-                            && !self
-                                .runtime
-                                .as_ref()
-                                .is_some_and(|runtime| runtime.keeps_out(&text))
+                    && self.file().carries(&taken.fingerprint)
+                    && !self.runtime.as_ref().is_some_and(|runtime| {
+                        let text = self.on_disk();
+                        text.is_some_and(|text| runtime.keeps_out(&text))
                     })
             })
     }
@@ -256,11 +264,9 @@ impl Haproxy {
             return;
         }
         let taken = self.memory.taken();
-        let text = read_text(&target(&self.settings.config));
-        let current = text
-            .as_deref()
-            .zip(taken.as_ref())
-            .filter(|(text, taken)| carries(text, &taken.fingerprint));
+        let file = OnDisk::open(&target(&self.settings.config), None);
+        let current = file.text().zip(taken.as_ref());
+        let current = current.filter(|(text, taken)| carries(text, &taken.fingerprint));
         let config = current.map(|(text, _)| Config::parse(text));
         let shown = current.map(|(_, taken)| shown(taken));
         if let Some(doubt) = runtime.tend(config.as_ref(), shown, now) {
@@ -305,6 +311,13 @@ impl Haproxy {
     /// # Errors
     /// When a step fails. HAProxy then runs what it ran before, and so does the file say.
     pub fn apply(&mut self, text: &str, request: &str) -> Result<Outcome> {
+        let outcome = self.hand_over(text, request);
+        // Nothing is left ahead of a change that was made.
+        self.take_back();
+        outcome
+    }
+
+    fn hand_over(&mut self, text: &str, request: &str) -> Result<Outcome> {
         // Taken apart only when services are or have to be held back: at 10,000 services that costs more
         // than all the rest.
         let memory = self.memory.clone();
@@ -326,26 +339,32 @@ impl Haproxy {
             Cow::Owned(blocks.holding_back(&unasked))
         };
         let path = self.target();
-        let before = self.on_disk();
+        let before = self.file();
         let taken = self.memory.taken();
-        let wanted = config::with_fingerprint(&asked);
-        if self.runs(&wanted, before.as_deref(), taken.as_ref()) {
+        let wanted = Printed::new(asked);
+        if self.runs(&wanted, &before, taken.as_ref()) {
             if !self.held.is_empty() {
                 self.held.found(&[], &unasked, &blocks, Instant::now());
             }
+            self.seen = before.found(wanted.fingerprint());
             return Ok(self.unchanged(&wanted, taken, request));
+        }
+        // Another file is in its place before somebody asks for its words.
+        if self.alone || !self.memory.has_last_good() {
+            before.text();
         }
 
         let started = Instant::now();
+        let mut reload = false;
         if self.runtime.is_some() {
-            self.drain(before.as_deref(), taken.as_ref(), &new);
+            reload = self.go_ahead(&before, taken.as_ref(), &new) == Ahead::Reload;
         }
         let mut checked = started;
         // Put in its place by an earlier pass, which did not get further: HAProxy was down, or we were killed.
         let mut waiting = self.doubt.is_none();
         let mut installed = wanted;
         let mut accepted = true;
-        if before.as_deref() != Some(installed.as_str()) {
+        if !before.is(&installed) {
             let passed = match self.check(installed, &path)? {
                 Ok(passed) => {
                     if !self.held.is_empty() {
@@ -353,26 +372,39 @@ impl Haproxy {
                     }
                     passed
                 }
-                Err(words) => match self.without_offenders(words, &path, &blocks, &unasked)? {
-                    Ok(passed) => passed,
-                    Err(words) => return Ok(Outcome::Refused(words)),
-                },
+                Err(words) => {
+                    // Many more checks follow, one of the new servers may be to blame, and the text will be another.
+                    self.take_back();
+                    reload = false;
+                    match self.without_offenders(words, &path, &blocks, &unasked)? {
+                        Ok(passed) => passed,
+                        Err(words) => return Ok(Outcome::Refused(words)),
+                    }
+                }
             };
             checked = Instant::now();
             (installed, accepted) = (passed.text, passed.accepted);
             // Without the offenders it may be what HAProxy runs already.
-            if self.runs(&installed, before.as_deref(), taken.as_ref()) {
+            if self.runs(&installed, &before, taken.as_ref()) {
                 return Ok(self.unchanged(&installed, taken, request));
             }
-            if before.as_deref() != Some(installed.as_str()) {
+            if !before.is(&installed) {
+                let inode = passed.staged.inode();
                 let how = self.install(passed.staged)?;
+                let ours = inode.filter(|_| how == Installed::Renamed);
+                self.seen =
+                    ours.and_then(|inode| Seen::installed(&path, inode, installed.fingerprint()));
                 self.say_in_place(how, &path);
                 waiting = false;
             }
         }
         let swapped = Instant::now();
-        let fingerprint = fingerprint_of(&installed);
-        let live = match self.by_socket(before.as_deref(), taken.as_ref(), &installed) {
+        let fingerprint = installed.fingerprint().to_owned();
+        let by_socket = match reload {
+            true => None,
+            false => self.by_socket(&before, taken.as_ref(), &installed),
+        };
+        let live = match by_socket {
             Some(loaded) => Ok((By::Socket, true, loaded)),
             // What it shows proves nothing where the runtime socket has changed its servers since it loaded that.
             None if waiting
@@ -391,16 +423,22 @@ impl Haproxy {
         };
         let (by, confirmed, loaded) = match live {
             Ok(live) => live,
-            Err(error) => return Err(self.roll_back(&path, before, accepted, error)),
+            Err(error) => return Err(self.roll_back(&path, &before, accepted, error)),
         };
         // Against what HAProxy took last, which is the file as it was unless a pass before got stuck half way.
-        let was_taken = |text: &&str| {
-            let taken = taken.as_ref();
-            taken.is_some_and(|taken| carries(text, &taken.fingerprint))
+        let was_taken = taken
+            .as_ref()
+            .is_some_and(|taken| before.carries(&taken.fingerprint));
+        let last = || {
+            last_good
+                .as_deref()
+                .map(|text| config::split_fingerprint(text).0)
         };
-        let changes = match before.as_deref().filter(was_taken) {
-            Some(before) => changes::in_words(Some(before), &installed),
-            None => changes::in_words(last_good.as_deref(), &installed),
+        let words = Some(&before).filter(|before| was_taken && !before.is_known());
+        let changes = match words.and_then(OnDisk::config) {
+            Some(before) => changes::in_words(Some(before), installed.config()),
+            // What is known without reading it is what is remembered as the last good one.
+            None => changes::in_words(last(), installed.config()),
         };
         self.is_live(by);
         let taken = Taken {
@@ -410,7 +448,7 @@ impl Haproxy {
         };
         // Read before it is written anew.
         LazyCell::force(&last_good);
-        self.memory.remember(&taken, &installed);
+        self.memory.remember(&taken, &installed.pieces());
         let how = Applied {
             check: checked - started,
             swap: swapped - checked,
@@ -422,16 +460,16 @@ impl Haproxy {
     }
 
     /// Whether HAProxy took exactly this last, the file says so, and nothing speaks against it.
-    fn runs(&self, wanted: &str, before: Option<&str>, taken: Option<&Taken>) -> bool {
+    fn runs(&self, wanted: &Printed<'_>, before: &OnDisk, taken: Option<&Taken>) -> bool {
         self.doubt.is_none()
-            && before == Some(wanted)
+            && before.is(wanted)
             && taken
-                .is_some_and(|taken| taken.is_sure() && taken.fingerprint == fingerprint_of(wanted))
+                .is_some_and(|taken| taken.is_sure() && taken.fingerprint == wanted.fingerprint())
     }
 
-    fn unchanged(&mut self, wanted: &str, taken: Option<Taken>, request: &str) -> Outcome {
+    fn unchanged(&mut self, wanted: &Printed<'_>, taken: Option<Taken>, request: &str) -> Outcome {
         if let Some(runtime) = &mut self.runtime
-            && let Err(doubt) = runtime.readmit(&Config::parse(wanted))
+            && let Err(doubt) = runtime.readmit(&Config::parse(wanted.config()))
         {
             log::info!(
                 "a server cannot be let in again by the runtime socket: {doubt}; HAProxy reloads"
@@ -440,7 +478,8 @@ impl Haproxy {
         }
         let request = self.settled(request);
         if let Some(taken) = taken.filter(|taken| taken.request != request) {
-            self.memory.remember(&Taken { request, ..taken }, wanted);
+            let text = wanted.pieces();
+            self.memory.remember(&Taken { request, ..taken }, &text);
         }
         Outcome::Unchanged
     }
@@ -462,7 +501,7 @@ impl Haproxy {
         path: &Path,
         blocks: &Blocks<'_>,
         unasked: &BTreeSet<&str>,
-    ) -> Result<std::result::Result<Passed, String>> {
+    ) -> Result<std::result::Result<Passed<'static>, String>> {
         let (changed, others) = blocks.suspects();
         let left = |services: Vec<_>| -> Vec<_> {
             let services = services.into_iter();
@@ -483,7 +522,7 @@ impl Haproxy {
         let mut good = None;
         let found = bisect::search(&suspects, &words, bisect::CHECKS_MAX, |back| {
             let back: BTreeSet<&str> = order::gathered(back.union(unasked).copied());
-            let text = config::with_fingerprint(&blocks.holding_back(&back));
+            let text = Printed::new(Cow::Owned(blocks.holding_back(&back)));
             match self.check(text, path)? {
                 Ok(passed) => {
                     good = Some(passed);
@@ -500,10 +539,18 @@ impl Haproxy {
     }
 
     /// Has a text checked; `Err` inside are HAProxy's words.
-    fn check(&mut self, text: String, path: &Path) -> Result<std::result::Result<Passed, String>> {
-        let staged = atomic_file::stage(path, text.as_bytes())?;
-        let fingerprint = fingerprint_of(&text);
-        let accepted = match self.settings.script.check(staged.path(), &fingerprint)? {
+    fn check<'t>(
+        &mut self,
+        text: Printed<'t>,
+        path: &Path,
+    ) -> Result<std::result::Result<Passed<'t>, String>> {
+        let mut staged = atomic_file::stage(path, &text.pieces().map(str::as_bytes))?;
+        // On a disk that others write to this takes as long as a small check, and neither needs the other.
+        let (at, mut synced) = (staged.path().to_owned(), Ok(()));
+        let script = &self.settings.script;
+        let checked = script.check(&at, text.fingerprint(), || synced = staged.sync())?;
+        synced?;
+        let accepted = match checked {
             Checked::Accepted => true,
             Checked::Refused(words) => return Ok(Err(words)),
             Checked::Unknown(words) => {
@@ -518,13 +565,36 @@ impl Haproxy {
         }))
     }
 
-    /// Takes servers that are no more out at once.
-    fn drain(&mut self, before: Option<&str>, taken: Option<&Taken>, new: &Config<'_>) {
-        let (Some(runtime), Some(before), Some(taken)) = (&mut self.runtime, before, taken) else {
-            return;
+    /// Takes servers that are no more out at once, and brings in new ones.
+    fn go_ahead(&mut self, before: &OnDisk, taken: Option<&Taken>, new: &Config<'_>) -> Ahead {
+        let (Some(runtime), Some(taken)) = (&mut self.runtime, taken) else {
+            return Ahead::Open;
         };
-        if carries(before, &taken.fingerprint) {
-            runtime.drain(&Config::parse(before), new);
+        if !before.carries(&taken.fingerprint) {
+            return Ahead::Open;
+        }
+        let Some(before) = before.config() else {
+            return Ahead::Open;
+        };
+        let old = Config::parse(before);
+        runtime.drain(&old, new);
+        // What services are held back of, or what makes HAProxy reload anyway, is not to be had ahead of it.
+        if self.doubt.is_some() || !self.held.is_empty() || !taken.is_sure() {
+            return Ahead::Open;
+        }
+        match runtime.add_ahead(&old, new, shown(taken)) {
+            Ok(()) => Ahead::Open,
+            Err(doubt) => {
+                log::debug!("not by the runtime socket: {doubt}");
+                Ahead::Reload
+            }
+        }
+    }
+
+    /// Takes out servers that were brought in ahead of a change that is not made.
+    fn take_back(&mut self) {
+        if let Some(runtime) = &mut self.runtime {
+            runtime.take_back();
         }
     }
 
@@ -532,19 +602,19 @@ impl Haproxy {
     /// only a reload is right.
     fn by_socket(
         &mut self,
-        before: Option<&str>,
+        before: &OnDisk,
         taken: Option<&Taken>,
-        installed: &str,
+        installed: &Printed<'_>,
     ) -> Option<String> {
         if self.doubt.is_some() {
             return None;
         }
         let runtime = self.runtime.as_mut()?;
-        let (before, taken) = before.zip(taken)?;
-        if !carries(before, &taken.fingerprint) {
-            return None;
-        }
-        let (old, new) = (Config::parse(before), Config::parse(installed));
+        let taken = taken.filter(|taken| before.carries(&taken.fingerprint))?;
+        let (old, new) = (
+            Config::parse(before.config()?),
+            Config::parse(installed.config()),
+        );
         match runtime.apply(&old, &new, shown(taken)) {
             Ok(loaded) => Some(loaded),
             Err(doubt) => {
@@ -567,29 +637,24 @@ impl Haproxy {
     ///
     /// Where nothing was before, a config that HAProxy's check accepted stays: HAProxy can start with it,
     /// and without any file it could not. One that nobody checked is removed.
-    fn roll_back(
-        &mut self,
-        path: &Path,
-        before: Option<String>,
-        accepted: bool,
-        error: Error,
-    ) -> Error {
+    fn roll_back(&mut self, path: &Path, before: &OnDisk, accepted: bool, error: Error) -> Error {
+        self.seen = None;
         let hint = error.hint_text().map(str::to_owned);
         let good = self
             .memory
             .last_good()
-            .or_else(|| before.map(|text| (text, String::new())));
+            .or_else(|| before.text().map(|text| (text.to_owned(), String::new())));
         let now = match good {
             Some((text, fingerprint)) => {
                 let remember = |memory: &Memory, loaded: &str| {
                     if let Some(taken) = memory.taken() {
                         let loaded = loaded.to_owned();
-                        memory.remember(&Taken { loaded, ..taken }, &text);
+                        memory.remember(&Taken { loaded, ..taken }, &[&text]);
                     }
                 };
                 // Before the file looks as if nothing had happened: HAProxy may run the new one until it reloads.
                 remember(&self.memory, "");
-                let put_back = atomic_file::stage(path, text.as_bytes())
+                let put_back = atomic_file::stage(path, &[text.as_bytes()])
                     .and_then(|staged| self.install(staged))
                     .and_then(|_| live::reload(&self.settings, path, &fingerprint));
                 match put_back {
@@ -661,6 +726,10 @@ impl Haproxy {
     pub fn on_disk(&self) -> Option<String> {
         read_text(&self.target())
     }
+
+    fn file(&self) -> OnDisk {
+        OnDisk::open(&self.target(), self.seen.as_ref())
+    }
 }
 
 /// The config's own file, past symbolic links: a link is not to be replaced by a file.
@@ -675,14 +744,6 @@ fn shown(taken: &Taken) -> Shown<'_> {
     }
 }
 
-/// The fingerprint that a text of ours says it has.
-fn fingerprint_of(text: &str) -> String {
-    config::split_fingerprint(text)
-        .1
-        .unwrap_or_default()
-        .to_owned()
-}
-
 /// Whether a text is the config of this fingerprint: it says so, and its content agrees.
 fn carries(text: &str, fingerprint: &str) -> bool {
     let (config, said) = config::split_fingerprint(text);
@@ -691,11 +752,7 @@ fn carries(text: &str, fingerprint: &str) -> bool {
 
 /// A text file of sane size, `None` when there is none.
 fn read_text(path: &Path) -> Option<String> {
-    let length = std::fs::metadata(path).ok()?.len();
-    if length > CONFIG_BYTES_MAX {
-        return None;
-    }
-    std::fs::read_to_string(path).ok()
+    OnDisk::open(path, None).into_text()
 }
 
 #[cfg(test)]

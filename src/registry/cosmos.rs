@@ -10,6 +10,7 @@ mod reach;
 
 pub use reach::Reached;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -433,7 +434,7 @@ impl Cosmos {
 }
 
 impl Registry for Cosmos {
-    fn config(&mut self, payload: &Payload) -> Result<String> {
+    fn config(&mut self, payload: &Payload) -> Result<Cow<'_, str>> {
         let begun = Instant::now();
         let mut retry = Retry::new(self.patience);
         let asked = wire::complete(payload);
@@ -446,7 +447,7 @@ impl Registry for Cosmos {
             Ok(text) => match self.checked(&wanted, text)? {
                 Ok(config) => {
                     self.told.clear();
-                    return Ok(config);
+                    return Ok(Cow::Owned(config));
                 }
                 Err(missing) => summary(&missing),
             },
@@ -481,6 +482,7 @@ impl Registry for Cosmos {
             .ask(&asked, begun, &mut retry)
             .map_err(|failure| failure.error)?;
         self.checked(&wanted, text)?
+            .map(Cow::Owned)
             .map_err(|missing| wrong(&summary(&missing), &self.shown))
     }
 
@@ -673,7 +675,7 @@ mod tests {
     fn ask(server: &Server, payload: &Payload) -> (Result<String>, Vec<u128>) {
         let (pause, waits) = noted();
         let mut cosmos = Cosmos::new(&Settings::new(&server.url), pause).expect("good settings");
-        let answer = cosmos.config(payload);
+        let answer = cosmos.config(payload).map(Cow::into_owned);
         let waits = waits.lock().expect("no test panics here").clone();
         (answer, waits)
     }

@@ -5,14 +5,15 @@
 //! candidates are left out and named, an error changes nothing. It must not know files: what it
 //! remembers goes through [`Memory`], which `store.rs` keeps on disk.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::template::{self, Base, LeftOut, Server, Service};
-use super::{Candidate, Instance, Payload, Registry, Running};
+use super::template::{self, Base, LeftOut, Places, Server, Service};
+use super::{Candidate, Edit, Instance, Payload, Registry, Running};
 use crate::error::{Error, Result};
 use crate::order;
 
@@ -72,6 +73,9 @@ pub struct Embedded {
     saved: Option<(String, u64)>,
     left_out: Vec<LeftOut>,
     save_failed: Option<String>,
+    /// The last text, and where the candidates that it was asked for stand in it, where each of them does.
+    last: String,
+    places: Option<Places>,
 }
 
 /// What one payload makes of the stored state.
@@ -100,6 +104,8 @@ impl Embedded {
             saved: None,
             left_out: Vec::new(),
             save_failed: None,
+            last: String::new(),
+            places: None,
         }
     }
 
@@ -140,7 +146,8 @@ impl Embedded {
 }
 
 impl Registry for Embedded {
-    fn config(&mut self, payload: &Payload) -> Result<String> {
+    fn config(&mut self, payload: &Payload) -> Result<Cow<'_, str>> {
+        self.places = None;
         let instances = payload.running.len()
             + payload
                 .candidates
@@ -166,13 +173,48 @@ impl Registry for Embedded {
         if !same_table {
             self.saved = Some((payload.table.clone(), hash(&stored)));
         }
-        let merged = merge(&stored, payload);
-        let rendered = template::render(&self.base, &merged.services);
-        let mut left_out = merged.left_out;
+        let Merged {
+            state,
+            services,
+            mut left_out,
+        } = merge(&stored, payload);
+        // One text less at the same time, and the state goes before the new one is made.
+        self.last = String::new();
+        self.keep(&payload.table, &state);
+        drop(state);
+        let rendered = template::render(&self.base, &services);
         left_out.extend(rendered.left_out);
+        let each = left_out.is_empty() && rendered.places.len() == payload.candidates.len();
         self.tell(left_out);
-        self.keep(&payload.table, &merged.state);
-        Ok(rendered.text)
+        self.last = rendered.text;
+        self.places = each.then_some(rendered.places);
+        Ok(Cow::Borrowed(&self.last))
+    }
+
+    /// What is remembered of the table waits for the next whole payload: it is as long as the config, and only
+    /// asked for what nobody can be asked about any more.
+    fn amended(&mut self, edits: &[Edit]) -> Option<&str> {
+        let mut places = self.places.take()?;
+        for edit in edits {
+            let service = match &edit.now {
+                Some(candidate) => Some(alone(candidate)?),
+                None => None,
+            };
+            if !places.edit(
+                &mut self.last,
+                &self.base,
+                edit.at,
+                edit.was,
+                service.as_ref(),
+            ) {
+                return None;
+            }
+        }
+        if places.len() > SERVICES_MAX {
+            return None;
+        }
+        self.places = Some(places);
+        Some(&self.last)
     }
 
     fn is_remote(&self) -> bool {
@@ -227,7 +269,7 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
     for candidate in &payload.candidates {
         let again = places.get(candidate.service_name.as_str());
         if let Some(entry) = again.and_then(|&place| order.get_mut(place)) {
-            entry.instances.extend(&candidate.containers);
+            entry.again.push(candidate);
             continue;
         }
         let service = settings(candidate);
@@ -242,7 +284,8 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
         order.push(Entry {
             candidate,
             service,
-            instances: candidate.containers.iter().collect(),
+            instances: &candidate.containers,
+            again: Vec::new(),
         });
     }
     let mut forgotten_no_more: Vec<&Candidate> = stored
@@ -258,16 +301,20 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
     order.extend(forgotten_no_more.into_iter().map(|candidate| Entry {
         candidate,
         service: settings(candidate),
-        instances: Vec::new(),
+        instances: &[],
+        again: Vec::new(),
     }));
 
-    let mut state: State<&str> = State::default();
+    let mut state: State<&str> = State {
+        services: Vec::with_capacity(order.len()),
+    };
     let mut services = Vec::with_capacity(order.len());
     for entry in order {
         let Entry {
             candidate,
             mut service,
             instances,
+            again,
         } = entry;
         let name = candidate.service_name.as_str();
         let stored_ip = |id: &str| {
@@ -288,6 +335,7 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
         addresses.extend(
             instances
                 .iter()
+                .chain(again.iter().flat_map(|candidate| &candidate.containers))
                 .map(|one| (one.id.as_str(), one.ip.as_str())),
         );
         // Stable: what was said last of an id counts.
@@ -335,7 +383,9 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
 struct Entry<'p> {
     candidate: &'p Candidate,
     service: Service<'p>,
-    instances: Vec<&'p Instance>,
+    instances: &'p [Instance],
+    /// Further candidates of this name, of which the instances count.
+    again: Vec<&'p Candidate>,
 }
 
 /// What runs of one service, in a list sorted by service.
@@ -344,6 +394,16 @@ fn of<'r, 'p>(running: &'r [&'p Running], service: &str) -> &'r [&'p Running] {
     let rest = running.get(from..).unwrap_or_default();
     let length = rest.partition_point(|entry| entry.service_name == service);
     rest.get(..length).unwrap_or_default()
+}
+
+/// A candidate with all its instances, when each of them can be routed.
+fn alone(candidate: &Candidate) -> Option<Service<'_>> {
+    let mut service = settings(candidate);
+    for Instance { id, ip } in &candidate.containers {
+        let ip = ip.parse().ok()?;
+        service.servers.push(Server { id, ip });
+    }
+    Some(service)
 }
 
 /// A candidate's settings, without its instances.

@@ -5,6 +5,7 @@
 //! back up is by itself: while the built-in registry stands in, Cosmos is asked again now and then, with
 //! one short try, and no change waits for it.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::cosmos::Cosmos;
@@ -64,7 +65,7 @@ impl Ladder {
                 (Some(stand_in), Some(outage)) => stand_in.after.saturating_sub(now - outage.since),
                 _ => retry::START_MAX,
             });
-        let answer = self.cosmos.config(payload);
+        let answer = self.cosmos.config(payload).map(Cow::into_owned);
         match &answer {
             Ok(_) => {
                 if let Some(outage) = self.outage.take() {
@@ -84,27 +85,35 @@ impl Ladder {
         }
         answer
     }
+
+    fn stand_in_config(&mut self, payload: &Payload) -> Result<Cow<'_, str>> {
+        match &mut self.stand_in {
+            Some(stand_in) => stand_in.registry.config(payload),
+            None => self.cosmos.config(payload),
+        }
+    }
 }
 
 impl Registry for Ladder {
-    fn config(&mut self, payload: &Payload) -> Result<String> {
+    fn config(&mut self, payload: &Payload) -> Result<Cow<'_, str>> {
         let now = Instant::now();
         let probe_later = self
             .outage
             .as_ref()
             .and_then(|outage| outage.probe)
             .is_some_and(|(next, _)| next > now);
-        let answer = match (probe_later, &mut self.stand_in) {
-            (true, Some(stand_in)) => return stand_in.registry.config(payload),
-            _ => self.ask_cosmos(payload, now),
+        if let (true, Some(_)) = (probe_later, &self.stand_in) {
+            return self.stand_in_config(payload);
+        }
+        let error = match self.ask_cosmos(payload, now) {
+            Ok(text) => return Ok(Cow::Owned(text)),
+            Err(error) => error,
         };
-        let (Err(error), Some(stand_in), Some(outage)) =
-            (&answer, &mut self.stand_in, &mut self.outage)
-        else {
-            return answer;
+        let (Some(stand_in), Some(outage)) = (&self.stand_in, &mut self.outage) else {
+            return Err(error);
         };
         if outage.since.elapsed() < stand_in.after {
-            return answer;
+            return Err(error);
         }
         let wait = match outage.probe {
             None => {
@@ -117,7 +126,7 @@ impl Registry for Ladder {
             }
         };
         outage.probe = Some((Instant::now() + wait, wait));
-        stand_in.registry.config(payload)
+        self.stand_in_config(payload)
     }
 
     fn is_remote(&self) -> bool {

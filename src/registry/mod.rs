@@ -26,6 +26,7 @@ pub mod template;
 pub mod url;
 pub mod wire;
 
+use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
 use std::time::Instant;
 
@@ -108,7 +109,14 @@ pub trait Registry {
     ///
     /// # Errors
     /// Nothing may be changed then: the running config stands.
-    fn config(&mut self, payload: &Payload) -> Result<String>;
+    fn config(&mut self, payload: &Payload) -> Result<Cow<'_, str>>;
+
+    /// The same for a payload that differs from the last one by these edits alone, of which each is made on what
+    /// the ones before it left. `None` where only a whole payload can tell; the next call must bring one then.
+    fn amended(&mut self, edits: &[Edit]) -> Option<&str> {
+        let _ = edits;
+        None
+    }
 
     /// Whether asking costs somebody something, so that the same is not asked twice.
     fn is_remote(&self) -> bool;
@@ -123,6 +131,17 @@ pub trait Registry {
     fn standing(&self) -> Standing {
         Standing::Fresh
     }
+}
+
+/// One service of a payload that is another one now, has come or has gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// Its place in the order of the candidates.
+    pub at: usize,
+    /// Whether that place is taken by what was known of it before, which goes.
+    pub was: bool,
+    /// What comes there.
+    pub now: Option<Candidate>,
 }
 
 /// What a registry's last answer was worth.
@@ -149,41 +168,99 @@ impl Candidate {
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.predicate.split_ascii_whitespace()
     }
+
+    /// Its place in the order of a payload, but for its name; see [`sort`].
+    pub fn rank(&self) -> Rank {
+        let longest = match self.config_mode {
+            Mode::Host => 0,
+            Mode::Path => self.patterns().map(str::len).max().unwrap_or(0),
+        };
+        (self.config_mode, Reverse(longest))
+    }
+}
+
+impl Candidate {
+    /// A hash that tells two candidates apart.
+    fn hash(&self) -> u64 {
+        let mut hash = Fingerprint::default();
+        hash.add(self.service_name.as_bytes());
+        hash.add(&self.port.to_le_bytes());
+        hash.add(&[match self.config_mode {
+            Mode::Host => 0,
+            Mode::Path => 1,
+        }]);
+        hash.add(self.predicate.as_bytes());
+        // None and an empty cookie are two things on the wire.
+        hash.add(&[u8::from(self.cookie.is_some())]);
+        hash.add(self.cookie.as_deref().unwrap_or_default().as_bytes());
+        hash.add(&(self.containers.len() as u64).to_le_bytes());
+        for Instance { id, ip } in &self.containers {
+            hash.add(id.as_bytes());
+            hash.add(ip.as_bytes());
+        }
+        hash.finish()
+    }
+}
+
+/// What tells two payloads apart, without a copy of them: a sum over their entries, so that one of thousands is
+/// exchanged without a look at the others. A payload has one order only ([`sort`]), so the sum says all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// Of one service: its candidate, and its instances as they stand in `running`.
+    pub fn of(candidate: &Candidate) -> Digest {
+        let mut digest = Digest(candidate.hash());
+        for Instance { id, ip } in &candidate.containers {
+            digest.run(&candidate.service_name, id, ip);
+        }
+        digest
+    }
+
+    /// Adds an entry of `running`.
+    fn run(&mut self, service: &str, id: &str, ip: &str) {
+        let mut hash = Fingerprint::default();
+        for word in [service, id, ip] {
+            hash.add(word.as_bytes());
+        }
+        self.0 = self.0.wrapping_add(hash.finish());
+    }
+
+    /// Adds all of another one.
+    pub fn add(&mut self, other: Digest) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+
+    /// Takes another one out again.
+    pub fn take(&mut self, other: Digest) {
+        self.0 = self.0.wrapping_sub(other.0);
+    }
+
+    /// The digest of the payload that these are the entries of.
+    pub fn in_table(self, table: &str) -> String {
+        let mut hash = Fingerprint::default();
+        hash.add(table.as_bytes());
+        hash.add(&self.0.to_le_bytes());
+        hash.to_string()
+    }
 }
 
 impl Payload {
-    /// A digest that tells two payloads apart, without a copy of them.
+    /// What tells this payload from another one.
     pub fn digest(&self) -> String {
-        let mut digest = Fingerprint::default();
-        digest.add(self.table.as_bytes());
+        let mut digest = Digest::default();
         for Running {
             service_name,
             id,
             ip,
         } in &self.running
         {
-            for word in [service_name, id, ip] {
-                digest.add(word.as_bytes());
-            }
+            digest.run(service_name, id, ip);
         }
         for candidate in &self.candidates {
-            digest.add(candidate.service_name.as_bytes());
-            digest.add(&candidate.port.to_le_bytes());
-            digest.add(&[match candidate.config_mode {
-                Mode::Host => 0,
-                Mode::Path => 1,
-            }]);
-            digest.add(candidate.predicate.as_bytes());
-            // None and an empty cookie are two things on the wire.
-            digest.add(&[u8::from(candidate.cookie.is_some())]);
-            digest.add(candidate.cookie.as_deref().unwrap_or_default().as_bytes());
-            digest.add(&(candidate.containers.len() as u64).to_le_bytes());
-            for Instance { id, ip } in &candidate.containers {
-                digest.add(id.as_bytes());
-                digest.add(ip.as_bytes());
-            }
+            digest.add(Digest(candidate.hash()));
         }
-        digest.to_string()
+        digest.in_table(&self.table)
     }
 }
 
@@ -202,14 +279,10 @@ pub fn sort(payload: &mut Payload) {
 
 /// The order of two candidates in a payload; see [`sort`].
 pub fn in_order(a: &Candidate, b: &Candidate) -> Ordering {
-    let key = |candidate: &Candidate| {
-        let longest = match candidate.config_mode {
-            Mode::Host => 0,
-            Mode::Path => candidate.patterns().map(str::len).max().unwrap_or(0),
-        };
-        (candidate.config_mode, Reverse(longest))
-    };
-    key(a)
-        .cmp(&key(b))
+    a.rank()
+        .cmp(&b.rank())
         .then_with(|| a.service_name.cmp(&b.service_name))
 }
+
+/// What comes first in the order of a payload, before the name: the mode, and the longest path.
+pub type Rank = (Mode, Reverse<usize>);

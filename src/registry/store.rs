@@ -153,7 +153,8 @@ impl Memory for Store {
         if self.read_only {
             return Ok(());
         }
-        atomic_file::replace_with(&path, &encode(state), Durability::Kernel).map(drop)
+        let write = |file: &mut dyn io::Write| encode(state, file);
+        atomic_file::replace_by(&path, Durability::Kernel, write).map(drop)
     }
 }
 
@@ -168,16 +169,14 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bytes of a state file.
-fn encode(state: &State<&str>) -> Vec<u8> {
+/// Writes the bytes of a state file: of 10,000 services they are megabytes, and nobody needs them at once.
+fn encode(state: &State<&str>, mut file: &mut dyn io::Write) -> io::Result<()> {
     let written = Written {
         version: VERSION,
         state,
     };
-    // Strings, numbers and lists only: nothing that JSON could refuse.
-    let mut bytes = serde_json::to_vec(&written).unwrap_or_default();
-    bytes.push(b'\n');
-    bytes
+    serde_json::to_writer(&mut file, &written)?;
+    file.write_all(b"\n")
 }
 
 /// The state in a file's bytes, or why it cannot be used.
@@ -265,7 +264,8 @@ mod tests {
         next.running = vec![running("aaaaaaaaaaaa", ""), running("host2", "10.0.9.9")];
         let text = registry(Store::new(&folder.0))
             .config(&next)
-            .expect("a config");
+            .expect("a config")
+            .into_owned();
         assert!(text.contains("acl is_web "), "{text}");
         assert!(
             text.contains("server aaaaaaaaaaaa 10.0.0.1:80 check\n"),
@@ -276,7 +276,8 @@ mod tests {
         next.running.clear();
         let text = registry(Store::new(&folder.0))
             .config(&next)
-            .expect("a config");
+            .expect("a config")
+            .into_owned();
         assert!(!text.contains("web"), "{text}");
         assert_eq!(Store::new(&folder.0).load("t"), Ok(State::default()));
     }
@@ -286,10 +287,10 @@ mod tests {
         let folder = Folder::new("unchanged");
         let mut embedded = registry(Store::new(&folder.0));
         let asked = payload(&[("aaaaaaaaaaaa", "10.0.0.1")]);
-        let text = embedded.config(&asked).expect("a config");
+        let text = embedded.config(&asked).expect("a config").into_owned();
         let file = folder.0.join("t.json");
         fs::remove_file(&file).expect("it was written");
-        assert_eq!(embedded.config(&asked).as_ref(), Ok(&text));
+        assert_eq!(embedded.config(&asked).expect("a config"), text);
         assert!(!file.exists());
         let mut other = asked.clone();
         other.table = "other".to_owned();
@@ -323,7 +324,8 @@ mod tests {
             assert_eq!(fs::read(&file).expect("untouched"), bad);
             let text = registry(Store::new(&folder.0))
                 .config(&asked)
-                .expect("a config");
+                .expect("a config")
+                .into_owned();
             assert!(text.contains("server aaaaaaaaaaaa"));
             assert_eq!(fs::read(&file).expect("made again"), good);
             assert_eq!(
@@ -363,11 +365,13 @@ mod tests {
         let asked = payload(&[("aaaaaaaaaaaa", "10.0.0.1")]);
         let text = registry(Store::new(&missing))
             .config(&asked)
-            .expect("a config");
+            .expect("a config")
+            .into_owned();
         assert!(text.contains("server aaaaaaaaaaaa"));
         let text = registry(Store::read_only(&missing))
             .config(&asked)
-            .expect("a config");
+            .expect("a config")
+            .into_owned();
         assert!(text.contains("server aaaaaaaaaaaa"));
     }
 
@@ -379,7 +383,7 @@ mod tests {
         bad.service_name = "b c".to_owned();
         asked.candidates.push(bad);
         let mut embedded = registry(Store::new(&folder.0));
-        let text = embedded.config(&asked).expect("a config");
+        let text = embedded.config(&asked).expect("a config").into_owned();
         assert_accepted(&text);
         assert!(text.contains("server aaaaaaaaaaaa") && !text.contains("bbbbbbbbbbbb"));
         let named: Vec<_> = embedded
@@ -395,7 +399,8 @@ mod tests {
         let folder = Folder::new("empty");
         let text = registry(Store::new(&folder.0))
             .config(&payload(&[]))
-            .expect("a config");
+            .expect("a config")
+            .into_owned();
         assert!(text.contains("use_backend be_web if is_web\n"), "{text}");
         assert!(text.contains("backend be_web\n"), "{text}");
         assert_accepted(&text);

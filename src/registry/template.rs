@@ -117,6 +117,108 @@ pub struct Rendered {
     pub text: String,
     /// Services that could not be written into it.
     pub left_out: Vec<LeftOut>,
+    /// Where those that could be stand in it.
+    pub places: Places,
+}
+
+/// Where the services stand in a rendered text, in their order: enough to exchange one of thousands without
+/// writing the others again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Where the rules begin, in bytes.
+    rules: usize,
+    /// Where the backends begin.
+    backends: usize,
+    services: Vec<Place>,
+}
+
+/// How long one service's words are, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Place {
+    /// Its rule by exact names; those of all services stand before all other rules, in the services' order.
+    rule: u32,
+    /// Its backend.
+    backend: u32,
+    /// It has rules that stand elsewhere, among those of other services.
+    scattered: bool,
+}
+
+impl Places {
+    /// How many services are in the text.
+    pub fn len(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
+    /// Makes `text` what it would be if the service at `at` (`was`: there is one) were `now`, gone or new.
+    /// False where only a new rendering can tell; `text` is as it was then.
+    pub fn edit(
+        &mut self,
+        text: &mut String,
+        base: &Base,
+        at: usize,
+        was: bool,
+        now: Option<&Service<'_>>,
+    ) -> bool {
+        let old = match self.services.get(at) {
+            Some(place) if was => *place,
+            _ if !was && at <= self.services.len() => Place::default(),
+            _ => return false,
+        };
+        if old.scattered || now.is_some_and(|now| fault(now).or_else(|| clash(base, now)).is_some())
+        {
+            return false;
+        }
+        let (mut rule, mut backend) = (String::new(), String::new());
+        if let Some(now) = now {
+            if rules_of(now).iter().any(|rule| rule.kind != Kind::Exact) {
+                return false;
+            }
+            push_rules(&mut rule, &[now], &mut [Place::default()]);
+            push_backend(&mut backend, now, base.http_defaults);
+        }
+        let (Ok(rule_length), Ok(backend_length)) =
+            (u32::try_from(rule.len()), u32::try_from(backend.len()))
+        else {
+            return false;
+        };
+        let before = self.services.iter().take(at);
+        let (rules_before, backends_before) = before.fold((0, 0), |(rules, backends), place| {
+            (
+                rules + place.rule as usize,
+                backends + place.backend as usize,
+            )
+        });
+        let rule_at = self.rules + rules_before;
+        let backend_at = self.backends + backends_before;
+        let (rule_end, backend_end) = (
+            rule_at + old.rule as usize,
+            backend_at + old.backend as usize,
+        );
+        // From the end on: what stands before stays where it is.
+        if text.get(backend_at..backend_end).is_none() || text.get(rule_at..rule_end).is_none() {
+            return false;
+        }
+        text.replace_range(backend_at..backend_end, &backend);
+        text.replace_range(rule_at..rule_end, &rule);
+        self.backends = self.backends - old.rule as usize + rule.len();
+        let place = Place {
+            rule: rule_length,
+            backend: backend_length,
+            scattered: false,
+        };
+        match (was, now) {
+            (true, Some(_)) => self.services[at] = place,
+            (true, None) => drop(self.services.remove(at)),
+            (false, Some(_)) => self.services.insert(at, place),
+            (false, None) => {}
+        }
+        true
+    }
 }
 
 /// What stands around the generated rules: global, defaults and the frontend.
@@ -275,12 +377,29 @@ pub fn render(base: &Base, services: &[Service<'_>]) -> Rendered {
     text.push_str("    ");
     text.push_str(RULES_MARK);
     text.push('\n');
-    push_rules(&mut text, &good);
+    let mut places = Places {
+        rules: text.len(),
+        backends: 0,
+        services: vec![Place::default(); good.len()],
+    };
+    push_rules(&mut text, &good, &mut places.services);
     text.push_str(&base.tail);
-    for service in &good {
+    places.backends = text.len();
+    for (service, place) in good.iter().zip(&mut places.services) {
+        let start = text.len();
         push_backend(&mut text, service, base.http_defaults);
+        place.backend = length_since(start, &text);
     }
-    Rendered { text, left_out }
+    Rendered {
+        text,
+        left_out,
+        places,
+    }
+}
+
+/// How much was written since the text was `start` long. A service's words are some KB at most.
+fn length_since(start: usize, text: &str) -> u32 {
+    u32::try_from(text.len() - start).unwrap_or(u32::MAX)
 }
 
 /// Why a service cannot be written, by the grammar that no HAProxy version misreads.
@@ -422,63 +541,79 @@ impl std::fmt::Display for Acl<'_> {
     }
 }
 
-fn push_rules(text: &mut String, services: &[&Service<'_>]) {
-    let mut rules: Vec<_> = services
-        .iter()
-        .flat_map(|service| rules_of(service))
-        .collect();
-    // Stable: equal ones stay in the services' order.
-    order::sort_by_key(&mut rules, |rule| {
-        let length = match rule.kind {
-            Kind::Exact => 0,
-            Kind::Wildcard | Kind::Path => rule.patterns.first().map_or(0, |pattern| pattern.len()),
-        };
-        (rule.kind, Reverse(length))
-    });
-    for rule in rules {
-        let acl = Acl {
-            service: rule.service.name,
-            number: rule.number,
-        };
-        match rule.kind {
-            Kind::Exact => {
-                for patterns in rule.patterns.chunks(PATTERNS_PER_LINE_MAX) {
-                    push(text, format_args!("    acl {acl} hdr(host),field(1,:) -i"));
-                    for pattern in patterns {
-                        push_all(text, &[" '", pattern, "'"]);
-                    }
-                    text.push('\n');
-                }
+/// Writes the rules of these services, and in `places`, one for each, where they stand.
+fn push_rules(text: &mut String, services: &[&Service<'_>], places: &mut [Place]) {
+    // Most are exact and stay in the services' order, before all others: only those have to be gathered.
+    let mut others = Vec::new();
+    for (at, service) in services.iter().enumerate() {
+        for rule in rules_of(service) {
+            if rule.kind != Kind::Exact {
+                others.push((at, rule));
+                continue;
             }
-            Kind::Wildcard => {
-                for pattern in rule.patterns {
-                    push(
-                        text,
-                        format_args!("    acl {acl} hdr(host),field(1,:) -i -m end '{pattern}'\n"),
-                    );
-                }
-            }
-            // `path` and not `url`: over HTTP/2 and in absolute form the URL begins with the
-            // scheme. Equal or with a slash behind it: `/api` is not `/apis`.
-            Kind::Path => {
-                for pattern in rule.patterns {
-                    push(
-                        text,
-                        format_args!(
-                            "    acl {acl} path '/{pattern}'\n    acl {acl} path_beg '/{pattern}/'\n"
-                        ),
-                    );
-                }
+            let start = text.len();
+            push_rule(text, &rule);
+            if let Some(place) = places.get_mut(at) {
+                place.rule = length_since(start, text);
             }
         }
-        push(
-            text,
-            format_args!(
-                "    use_backend {BACKEND_PREFIX}{} if {acl}\n",
-                rule.service.name
-            ),
-        );
     }
+    // Stable: equal ones stay in the services' order.
+    order::sort_by_key(&mut others, |(_, rule)| {
+        let length = rule.patterns.first().map_or(0, |pattern| pattern.len());
+        (rule.kind, Reverse(length))
+    });
+    for (at, rule) in others {
+        push_rule(text, &rule);
+        if let Some(place) = places.get_mut(at) {
+            place.scattered = true;
+        }
+    }
+}
+
+fn push_rule(text: &mut String, rule: &Rule<'_>) {
+    let acl = Acl {
+        service: rule.service.name,
+        number: rule.number,
+    };
+    match rule.kind {
+        Kind::Exact => {
+            for patterns in rule.patterns.chunks(PATTERNS_PER_LINE_MAX) {
+                push(text, format_args!("    acl {acl} hdr(host),field(1,:) -i"));
+                for pattern in patterns {
+                    push_all(text, &[" '", pattern, "'"]);
+                }
+                text.push('\n');
+            }
+        }
+        Kind::Wildcard => {
+            for pattern in &rule.patterns {
+                push(
+                    text,
+                    format_args!("    acl {acl} hdr(host),field(1,:) -i -m end '{pattern}'\n"),
+                );
+            }
+        }
+        // `path` and not `url`: over HTTP/2 and in absolute form the URL begins with the
+        // scheme. Equal or with a slash behind it: `/api` is not `/apis`.
+        Kind::Path => {
+            for pattern in &rule.patterns {
+                push(
+                    text,
+                    format_args!(
+                        "    acl {acl} path '/{pattern}'\n    acl {acl} path_beg '/{pattern}/'\n"
+                    ),
+                );
+            }
+        }
+    }
+    push(
+        text,
+        format_args!(
+            "    use_backend {BACKEND_PREFIX}{} if {acl}\n",
+            rule.service.name
+        ),
+    );
 }
 
 /// The exact names of a service are one rule; each wildcard and each path prefix is one of its own,
@@ -607,6 +742,64 @@ mod tests {
     fn generated(text: &str) -> &str {
         let at = text.find(RULES_MARK).expect("the mark is there");
         &text[at + RULES_MARK.len() + 1..]
+    }
+
+    /// A thousand edits, each at once compared with a new rendering.
+    #[test]
+    fn an_edited_text_is_what_is_rendered_anew() {
+        let base = Base::new(
+            "defaults\n    mode http\nfrontend f\n    bind :80\n.if true\n# tail\n.endif\n",
+        )
+        .expect("a good base");
+        let names: Vec<String> = (0..12).map(|n| format!("s{n:02}")).collect();
+        let hosts: Vec<String> = names.iter().map(|n| format!("{n}.example.com")).collect();
+        let mut services: Vec<Service<'_>> = vec![service("zz", Mode::Path, &["always/there"])];
+        let Rendered {
+            mut text,
+            mut places,
+            ..
+        } = render(&base, &services);
+        let (mut random, mut edited) = (7_u32, 0);
+        for _ in 0..1000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (which, kind) = ((random >> 8) as usize % names.len(), (random >> 16) % 5);
+            let mut now = service(&names[which], Mode::Host, &[&hosts[which]]);
+            now.port = 80 + (random >> 24) as u16;
+            match kind {
+                0 => now.servers.clear(),
+                1 => now.cookie = Some("c"),
+                2 => now.patterns.push("*.wild.example.com"),
+                _ => {}
+            }
+            let now = (kind != 3).then_some(now);
+            let found = services.binary_search_by(|one| one.name.cmp(&names[which]));
+            let was = found.is_ok();
+            let (Ok(at) | Err(at)) = found;
+            let scattered = |one: &Service<'_>| one.patterns.len() > 1;
+            let elsewhere = now.as_ref().is_some_and(scattered)
+                || (was && services.get(at).is_some_and(scattered));
+            let can = !elsewhere;
+            assert_eq!(places.edit(&mut text, &base, at, was, now.as_ref()), can);
+            if was {
+                services.remove(at);
+            }
+            if let Some(now) = now {
+                services.insert(at, now);
+            }
+            let anew = render(&base, &services);
+            if can {
+                edited += 1;
+                assert_eq!(text, anew.text);
+                assert_eq!(places, anew.places);
+            }
+            (text, places) = (anew.text, anew.places);
+        }
+        assert!(edited > 500, "{edited}");
+        let reserved = service("zz", Mode::Host, &["x.example.com"]);
+        assert!(
+            !places.edit(&mut text, &base, services.len(), true, Some(&reserved)),
+            "there is none"
+        );
     }
 
     #[test]

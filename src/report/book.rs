@@ -234,7 +234,7 @@ impl Book {
             .map_err(|e| Error::new("cannot write down the status", e))?;
         bytes.push(b'\n');
         let path = state_dir.join(status::FILE);
-        atomic_file::replace_with(&path, &bytes, Durability::Kernel).map(drop)
+        atomic_file::replace_with(&path, &[&bytes], Durability::Kernel).map(drop)
     }
 
     fn write_metrics(&self) -> Result<()> {

@@ -405,7 +405,7 @@ fn outside(found: &Inspected, interest: &Interest) -> Account {
     let said = description::said(&found.env, &found.labels);
     let because = if !interest.keyword.matches(&container.name) {
         let lacks = "its name does not hold the keyword (--keyword)";
-        if container.name == interest.haproxy {
+        if *container.name == interest.haproxy {
             "it is HAProxy's own container (--haproxy-container)".to_owned()
         } else {
             lacks.to_owned()
@@ -413,7 +413,7 @@ fn outside(found: &Inspected, interest: &Interest) -> Account {
     } else {
         match exists_not(&container.state) {
             Some(why) => why.to_owned(),
-            None if container.name == interest.haproxy => {
+            None if *container.name == interest.haproxy => {
                 "it is HAProxy's own container (--haproxy-container) and names no service"
                     .to_owned()
             }
@@ -429,7 +429,7 @@ fn outside(found: &Inspected, interest: &Interest) -> Account {
         _ => {}
     }
     Account {
-        name: container.name.clone(),
+        name: container.name.to_string(),
         id: short(&container.id).to_owned(),
         verdict: "left out",
         because,

@@ -171,7 +171,7 @@ impl History {
         let written = self
             .make()
             .and_then(|()| {
-                atomic_file::replace_with(&file, text.as_bytes(), Durability::Kernel).map(drop)
+                atomic_file::replace_with(&file, &[text.as_bytes()], Durability::Kernel).map(drop)
             })
             .and_then(|()| self.write_index(&entries));
         match written {
@@ -259,7 +259,7 @@ impl History {
         };
         let bytes = serde_json::to_vec(&index)
             .map_err(|e| Error::new("cannot write down the history", e))?;
-        atomic_file::replace_with(&self.index(), &bytes, Durability::Kernel).map(drop)
+        atomic_file::replace_with(&self.index(), &[&bytes], Durability::Kernel).map(drop)
     }
 
     /// One past every number in use, also past files that a lost index told of.

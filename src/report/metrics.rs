@@ -83,7 +83,7 @@ impl Metrics {
     /// When it cannot be written; the old one stands.
     pub fn write(&self, status: &Status) -> Result<()> {
         let text = self.counters.render(status);
-        atomic_file::replace_with(&self.path, text.as_bytes(), Durability::Kernel).map(drop)
+        atomic_file::replace_with(&self.path, &[text.as_bytes()], Durability::Kernel).map(drop)
     }
 }
 

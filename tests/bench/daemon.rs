@@ -292,7 +292,7 @@ pub fn event(one: &Container, action: &str) -> Vec<u8> {
 }
 
 /// Marks in a template, and what they stand for.
-const MARKS: &str = "\u{1}\u{2}\u{3}\u{4}\u{5}";
+const MARKS: &str = "\u{1}\u{2}\u{3}\u{4}\u{5}\u{6}";
 
 impl Template {
     fn from_captures() -> Template {
@@ -306,7 +306,7 @@ impl Template {
         let id = between(&inspect, "\"Id\":\"", "\"");
         let inspect = inspect
             .replace(&id, "\u{1}")
-            .replace(id.get(..12).expect("an id"), "\u{1}")
+            .replace(id.get(..12).expect("an id"), "\u{6}")
             .replace("\"Name\":\"/lab-db\"", "\"Name\":\"/\u{2}\"")
             .replace("\"IPAddress\":\"172.17.0.3\"", "\"IPAddress\":\"\u{3}\"")
             .replace(
@@ -368,6 +368,7 @@ fn fill(template: &[String], one: &Container) -> String {
             "\u{3}" => text.push_str(&one.ip),
             "\u{4}" => text.push_str(&one.service),
             "\u{5}" => push_time(&mut text, one.started),
+            "\u{6}" => text.push_str(&one.id[..12]),
             plain => text.push_str(plain),
         }
     }

@@ -443,7 +443,7 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
     let find = |id: &str| -> Option<&Container> {
         all.iter()
             .map(|one| &one.container)
-            .find(|one| one.id == id || one.name == id)
+            .find(|one| *one.id == *id || *one.name == *id)
     };
     let context = Context {
         network: None,
@@ -499,7 +499,7 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
         text,
         "same services, same bytes"
     );
-    (payload, text)
+    (payload, text.into_owned())
 }
 
 /// What `explain` prints of them: a container cannot say a line in the name of another one, or move the cursor.
@@ -514,7 +514,7 @@ fn explained(all: &[Inspected], selection: &Selection) {
             .iter()
             .map(|one| {
                 let said = description::said(&one.env, &one.labels);
-                (one.container.id.clone(), said)
+                (one.container.id.to_string(), said)
             })
             .collect(),
         ..Survey::default()
@@ -543,7 +543,10 @@ fn explained(all: &[Inspected], selection: &Selection) {
 }
 
 fn registry_without_services() -> String {
-    built_in().config(&Payload::default()).expect("no services")
+    built_in()
+        .config(&Payload::default())
+        .expect("no services")
+        .into_owned()
 }
 
 /// The config that descriptions become, if any of them is a service: for a real HAProxy to check.
@@ -763,7 +766,7 @@ fn base(bytes: &[u8]) {
     let Ok(base) = Base::new(&text) else { return };
     let mut registry = Embedded::new(base, Box::new(Forgetful));
     let rendered = registry.config(&thread_payload()).expect("it was accepted");
-    let mut rest = rendered.as_str();
+    let mut rest = &*rendered;
     for line in text.lines() {
         let at = rest
             .find(line)

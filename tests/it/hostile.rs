@@ -292,7 +292,7 @@ fn no_description_brings_a_line_of_its_own() {
                 address: Address::Known {
                     ip: IpAddr::V4(Ipv4Addr::new(10, 2, 0, at as u8 + 2)),
                     others: Vec::new(),
-                    source: Source::Network("apps".to_owned()),
+                    source: Source::Network("apps".into()),
                 },
                 leaving: false,
                 held: None,
@@ -305,12 +305,12 @@ fn no_description_brings_a_line_of_its_own() {
             let base = Base::built_in(None).expect("the base");
             Embedded::new(base, Box::new(Store::new(&folder)))
         };
-        let text = registry().config(&payload).expect("a config");
+        let text = registry().config(&payload).expect("a config").into_owned();
         let mut nothing = payload.clone();
         nothing.table = "nothing".to_owned();
         nothing.running.clear();
         nothing.candidates.clear();
-        let empty = registry().config(&nothing).expect("a config");
+        let empty = registry().config(&nothing).expect("a config").into_owned();
         let services = payload
             .candidates
             .iter()

@@ -82,13 +82,17 @@ fn forbid(what: &str, words: &[&str], applies: impl Fn(&str) -> bool) {
 
 #[test]
 fn pure_files_touch_nothing_outside() {
-    const PURE: [&str; 20] = [
+    const PURE: [&str; 24] = [
         "http.rs",
         "config.rs",
         "timestamp.rs",
         "description.rs",
         "service.rs",
         "inventory.rs",
+        "id.rs",
+        "names.rs",
+        "roll.rs",
+        "roster.rs",
         "schedule.rs",
         "docker/events.rs",
         "docker/container.rs",

@@ -255,9 +255,9 @@ fn settle_weave(subject: &mut Subject, inventory: &Inventory, budget: Budget) {
         .filter_map(|known| address::asks_router_for(&known.container, &context))
         .map(|owner| {
             (
-                owner.id.clone(),
-                owner.hostname.clone(),
-                owner.domainname.clone(),
+                owner.id.to_string(),
+                owner.hostname().to_owned(),
+                owner.domainname.to_string(),
             )
         })
         .collect();
@@ -389,7 +389,7 @@ fn shared_network(
             format!("{} reaches {}", haproxy.name, count(shared, "container")),
         );
     };
-    let own = named(owner.networks.iter().map(|one| one.name.as_str()));
+    let own = named(owner.networks.iter().map(|one| &*one.name));
     Finding::fail(
         "network",
         format!(

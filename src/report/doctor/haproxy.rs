@@ -117,7 +117,7 @@ fn script_check(subject: &Subject, text: Option<&str>, budget: Budget) -> Findin
     }
     let shown = subject.config.display();
     let said = config::split_fingerprint(text).1.unwrap_or_default();
-    match subject.script.check(&subject.config, said) {
+    match subject.script.check(&subject.config, said, || ()) {
         Ok(Checked::Accepted) => {
             Finding::ok(CHECK, format!("{name} checks; HAProxy accepts {shown}"))
         }
@@ -235,13 +235,13 @@ impl Place<'_> {
                 CHECK,
                 format!(
                     "runs in the container {name} ({}) without a master (-W), so it cannot load a file again",
-                    found.container.image
+                    found.image
                 ),
                 "start it as the official image does: haproxy -W -db -f ...",
             ),
             Place::Container { found, name, .. } => Finding::ok(
                 CHECK,
-                format!("runs in the container {name} ({})", found.container.image),
+                format!("runs in the container {name} ({})", found.image),
             ),
             Place::Down { found, name } => {
                 let state = &found.container.state;
