@@ -421,7 +421,7 @@ impl Runtime {
                         self.out.remove(&key);
                         continue;
                     }
-                    Ok(answer) => log::trace!("{name} is not deleted yet: {answer}"),
+                    Ok(answer) => log::debug!("{name} is not deleted yet: {answer}"),
                     Err(doubt) => asked = Err(doubt.to_owned()),
                 }
             }
