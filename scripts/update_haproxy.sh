@@ -53,6 +53,13 @@ limited() {
     if [ -n "$timeout_command" ]; then timeout "$seconds" "$@"; else "$@"; fi
 }
 
+# The same as the last command of a subshell, which becomes it: one fork less.
+limited_at_last() {
+    seconds=$1
+    shift
+    if [ -n "$timeout_command" ]; then exec timeout "$seconds" "$@"; else exec "$@"; fi
+}
+
 # HAProxy's words without what it says at every start.
 words() {
     sed -e '/^\[NOTICE\]/d' -e '/^ *$/d' | tail -n "$WORDS_MAX" >&2
@@ -125,11 +132,15 @@ ready() {
 # A text that changes each time that the master $1 loads its file: the counters in its environment.
 generation() { cksum 2>/dev/null <"/proc/$1/environ"; }
 
-# Sets files (one a line), mode (W, Ws or nothing), master_socket, pidfile and checks from the command line of process $1.
+# Sets program, files (one a line), mode (W, Ws or nothing), master_socket, pidfile and checks from the command line of
+# process $1, unless they are of it already.
 read_arguments() {
-    files='' mode='' master_socket='' pidfile='' checks='' last=''
+    [ "$1" != "$arguments_of" ] || return 0
+    arguments_of=$1
+    program='' files='' mode='' master_socket='' pidfile='' checks='' last=''
     arguments=$(tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline")
     while IFS= read -r argument; do
+        [ -n "$program" ] || program=$argument
         case $last in
         -f) files="$files$argument$newline" ;;
         -S) master_socket=${argument%%,*} ;;
@@ -187,10 +198,14 @@ in_container() {
 #   stranger    a process of this machine that reads other files, and stranger_files
 find_haproxy() {
     host_pid='' host_pids='' inner_pid='' stranger='' stranger_files=''
+    named=
+    # There may be thousands: one redirection for all of them, and no function.
     for path in /proc/[0-9]*; do
-        pid=${path#/proc/}
-        name_of "$pid"
-        case $command in haproxy*) ;; *) continue ;; esac
+        command=
+        read -r command <"$path/comm"
+        case $command in haproxy*) named="$named ${path#/proc/}" ;; esac
+    done 2>/dev/null
+    for pid in $named; do
         alive "$pid" || continue
         name_of "$parent"
         case $command in haproxy*) continue ;; esac # a worker
@@ -422,12 +437,23 @@ words_of_nobody() {
 
 # Sets binary: the program of process $1, or haproxy when it was replaced by an upgrade.
 binary_of() {
+    read_arguments "$1"
+    binary=$program
+    # shellcheck disable=SC3013 # dash, busybox and bash all know -ef
+    case $binary in /*) [ -x "$binary" ] && [ "$binary" -ef "/proc/$1/exe" ] && return ;; esac
     binary=$(readlink "/proc/$1/exe" 2>/dev/null)
     [ -n "$binary" ] && [ -x "$binary" ] || binary=haproxy
 }
 
+# Is process $1 in the control group of haproxy.service? To ask systemctl about any other costs some milliseconds.
+in_unit() {
+    while read -r group; do
+        case $group in */haproxy.service*) return 0 ;; esac
+    done 2>/dev/null <"/proc/$1/cgroup"
+    return 1
+}
+
 reload_on_host() {
-    since=$(date +%s)
     choose_socket "$1" ''
     if [ -z "$mode" ]; then
         reload_plain "$1"
@@ -436,7 +462,9 @@ reload_on_host() {
     [ -n "$master" ] || { have socat && [ -S "${master_socket#unix@}" ] && master=$master_socket; }
     trigger=signal_master last_words=words_of_nobody
     what="HAProxy (master process $host_pid)"
-    if have systemctl && [ "$(systemctl show --property MainPID haproxy.service 2>/dev/null)" = "MainPID=$host_pid" ]; then
+    if in_unit "$host_pid" && have systemctl &&
+        [ "$(systemctl show --property MainPID haproxy.service 2>/dev/null)" = "MainPID=$host_pid" ]; then
+        since=$(date +%s)
         trigger=reload_unit last_words=words_of_unit
         what="haproxy.service"
     fi
@@ -781,7 +809,7 @@ verdict() {
     case $1 in
     0)
         # A warning is worth a line in the log; the file is accepted all the same.
-        printf '%s\n' "$2" | words
+        [ -z "$2" ] || printf '%s\n' "$2" | words
         return 0
         ;;
     1 | 2)
@@ -855,7 +883,7 @@ check_with_image() {
 
 check_on_host() {
     # shellcheck disable=SC2086 # no word at all when there is no master mode
-    output=$(limited "$COMMAND_S" "$binary" ${mode:+-$mode} -c -f /dev/stdin <"$1" 2>&1 >/dev/null)
+    output=$(limited_at_last "$COMMAND_S" "$binary" ${mode:+-$mode} -c -f /dev/stdin <"$1" 2>&1 >/dev/null)
     verdict $? "$output" "$binary"
 }
 
@@ -863,8 +891,11 @@ check_on_host() {
 # all. $1: the staged file. Looked for where HAProxy's process can be seen.
 chroot_works() {
     pid=${host_pid:-$inner_pid}
-    folder=$(sed -n 's/^[[:space:]]*chroot[[:space:]]\{1,\}\([^[:space:]]*\).*/\1/p' "$1" | tail -n 1)
-    [ -n "$folder" ] && [ -n "$pid" ] || return 0
+    [ -n "$pid" ] || return 0
+    # The last one counts.
+    # shellcheck disable=SC2016 # a line of sed's
+    folder=$(sed -n -e '/^[[:space:]]*chroot[[:space:]]/{s/^[[:space:]]*chroot[[:space:]]*\([^[:space:]]*\).*/\1/;h;}' -e '${g;p;}' "$1")
+    [ -n "$folder" ] || return 0
     user=0
     while read -r key value; do
         [ "$key" = Uid: ] && user=${value%%[!0-9]*}
@@ -969,7 +1000,9 @@ main() {
     fingerprint=${COSMONAUT_FINGERPRINT:-}
     [ -n "$fingerprint" ] || fingerprint=$(sed -n 's/^[[:space:]]*description[[:space:]]\{1,\}cosmonaut:\([0-9a-f]*\).*/\1/p' "$2" | tail -n 1)
     have socat || master=
-    timeout_command=$(command -v timeout)
+    timeout_command=
+    if have timeout; then timeout_command=timeout; fi
+    arguments_of=
     docker=
     if have docker; then docker=docker; elif have podman; then docker=podman; fi
     case $1 in

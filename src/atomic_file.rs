@@ -54,9 +54,11 @@ pub enum Installed {
 /// New bytes beside their target, not yet in its place. Dropping it removes the file.
 #[derive(Debug)]
 pub struct Staged {
+    file: File,
     path: PathBuf,
     target: PathBuf,
     durability: Durability,
+    synced: bool,
     installed: bool,
 }
 
@@ -129,13 +131,15 @@ fn stage_by(
     remove_leftovers(&target);
     let (file, path) = create_beside(&target).map_err(|cause| failure(tried(), &target, &cause))?;
     let staged = Staged {
+        file,
         path,
         target,
         durability,
+        synced: false,
         installed: false,
     };
-    write(&file)
-        .and_then(|()| finish(&file, old.as_ref(), durability))
+    write(&staged.file)
+        .and_then(|()| finish(&staged.file, old.as_ref()))
         .map_err(|cause| failure(tried(), &staged.path, &cause))?;
     Ok(staged)
 }
@@ -148,7 +152,23 @@ impl Staged {
 
     /// The file's number in its file system, which a rename leaves as it is.
     pub fn inode(&self) -> Option<u64> {
-        fs::metadata(&self.path).ok().map(|file| file.ino())
+        self.file.metadata().ok().map(|file| file.ino())
+    }
+
+    /// Brings the staged bytes to the disk, if that is asked for and was not done yet. [`Staged::install`]
+    /// does it otherwise; this is for who has something to wait for meanwhile.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn sync(&mut self) -> Result<()> {
+        if self.durability == Durability::Disk && !self.synced {
+            let tried = || format!("cannot write {}", self.target.display());
+            self.file
+                .sync_all()
+                .map_err(|cause| failure(tried(), &self.path, &cause))?;
+            self.synced = true;
+        }
+        Ok(())
     }
 
     /// Puts the staged file in the target's place.
@@ -157,6 +177,7 @@ impl Staged {
     /// The target is then unchanged, except that a target which must be written in place may be
     /// left short when the disk fills up meanwhile; the error says so.
     pub fn install(mut self) -> Result<Installed> {
+        self.sync()?;
         let tried = format!("cannot replace {}", self.target.display());
         match fs::rename(&self.path, &self.target) {
             Ok(()) => self.installed = true,
@@ -305,7 +326,7 @@ fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
     ))
 }
 
-fn finish(file: &File, old: Option<&fs::Metadata>, durability: Durability) -> io::Result<()> {
+fn finish(file: &File, old: Option<&fs::Metadata>) -> io::Result<()> {
     let mode = old.map_or(NEW_FILE_MODE, |old| old.mode() & 0o7777);
     if let Some(old) = old {
         let own = file.metadata()?;
@@ -323,11 +344,7 @@ fn finish(file: &File, old: Option<&fs::Metadata>, durability: Durability) -> io
         }
     }
     // After fchown, which clears set-id bits; and past the umask.
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    if durability == Durability::Disk {
-        file.sync_all()?;
-    }
-    Ok(())
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 fn is_mount_point(cause: &io::Error) -> bool {

@@ -13,6 +13,7 @@ use crate::config::Fingerprint;
 use crate::description::{self, Reading};
 use crate::docker::container::{Container, Inspected, NetworkMode, Row};
 use crate::names::Names;
+use crate::order;
 use crate::roll::{Identified, Roll};
 
 /// For this long after a `die`, a list that shows the container is not believed.
@@ -217,7 +218,8 @@ impl Inventory {
         afresh: bool,
     ) -> Vec<(String, Option<u64>)> {
         self.died.retain(|_, at| *at + DEAD_LISTED_MAX > asked);
-        let lenders: BTreeSet<String> = self.lenders().into_iter().map(str::to_owned).collect();
+        let lenders: BTreeSet<String> =
+            order::gathered(self.lenders().into_iter().map(str::to_owned));
         let mut inspect = Vec::new();
         let mut listed = BTreeSet::new();
         for row in rows {

@@ -47,11 +47,26 @@ pub struct Ended {
 /// When it cannot be started (the kind of `std::io::Error` is then in `on_start`'s hands), runs longer
 /// than `limit` (kind `TimedOut`), or writes without end.
 pub fn run(
+    command: Command,
+    name: &str,
+    limit: Duration,
+    folder: &Path,
+    on_start: impl FnOnce(Error, &std::io::Error) -> Error,
+) -> Result<Ended> {
+    run_beside(command, name, limit, folder, on_start, || ())
+}
+
+/// [`run`], and `beside` once it is started: short work of our own that needs not wait for its end.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_beside(
     mut command: Command,
     name: &str,
     limit: Duration,
     folder: &Path,
     on_start: impl FnOnce(Error, &std::io::Error) -> Error,
+    beside: impl FnOnce(),
 ) -> Result<Ended> {
     let tried = || format!("cannot run {name}");
     let mut output = output_file(folder)?;
@@ -64,6 +79,7 @@ pub fn run(
     let mut child = command
         .spawn()
         .map_err(|e| on_start(Error::new(tried(), &e), &e))?;
+    beside();
     let why = match wait(&mut child, limit, &output) {
         Ok(Some(status)) => {
             stop_leftovers(&child, name);

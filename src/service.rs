@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use crate::address::{Address, Source};
 use crate::description::{Description, Reading};
 use crate::docker::container::{Container, Health};
+use crate::order;
 use crate::registry::{self, Candidate, Instance, Mode, Payload, Running};
 
 /// PORT when it is not given and not exactly one TCP port is exposed.
@@ -122,7 +123,7 @@ pub fn select(
             }
         }
     }
-    members.sort_by(|a, b| {
+    order::sort_by(&mut members, |a, b| {
         let (one, other) = (a.monitored.container, b.monitored.container);
         let by_service = a.description.service.cmp(&b.description.service);
         by_service
@@ -137,10 +138,8 @@ pub fn select(
     for members in members.chunk_by(same) {
         service(members, &clashing, told, &can_route, &mut selection);
     }
-    selection.services.sort_by(registry::in_order);
-    selection
-        .verdicts
-        .sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    order::sort_by(&mut selection.services, registry::in_order);
+    selection.sort_verdicts();
     selection.conflicts = conflicts(&selection.services);
     selection
 }
@@ -185,8 +184,13 @@ impl Selection {
             return;
         }
         self.verdicts.extend(verdicts);
-        self.verdicts
-            .sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        self.sort_verdicts();
+    }
+
+    fn sort_verdicts(&mut self) {
+        order::sort_by(&mut self.verdicts, |a, b| {
+            (&a.name, &a.id).cmp(&(&b.name, &b.id))
+        });
     }
 
     /// The names of the services, until [`Selection::payload`] has handed them over.
@@ -307,7 +311,7 @@ fn service(
         ));
     }
     if refusal.is_none() {
-        candidate.containers.sort_by(|a, b| a.id.cmp(&b.id));
+        order::sort_by(&mut candidate.containers, |a, b| a.id.cmp(&b.id));
         selection.services.push(candidate);
     }
 }
@@ -411,7 +415,7 @@ fn clashing<'a>(monitored: &'a [Monitored<'_>]) -> BTreeSet<&'a str> {
         .iter()
         .map(|one| short(&one.container.id))
         .collect();
-    shorts.sort_unstable();
+    order::sort(&mut shorts);
     shorts
         .windows(2)
         .filter_map(|pair| match pair {

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::atomic_file::{self, Installed, Staged};
 use crate::config::{self, Config, Printed};
 use crate::error::{Error, Kind, Result};
+use crate::order;
 use bisect::Suspects;
 use blocks::Blocks;
 use held::Held;
@@ -132,6 +133,15 @@ pub struct Haproxy {
     seen: Option<Seen>,
     /// HAProxy's container has the very file of the config mounted: another file in its place would never be seen.
     alone: bool,
+}
+
+/// What is known of the way that a change takes before it is checked.
+#[derive(Debug, PartialEq, Eq)]
+enum Ahead {
+    /// The runtime socket may do.
+    Open,
+    /// Only a reload is right.
+    Reload,
 }
 
 /// A text that passed the check, or could not be checked.
@@ -301,6 +311,13 @@ impl Haproxy {
     /// # Errors
     /// When a step fails. HAProxy then runs what it ran before, and so does the file say.
     pub fn apply(&mut self, text: &str, request: &str) -> Result<Outcome> {
+        let outcome = self.hand_over(text, request);
+        // Nothing is left ahead of a change that was made.
+        self.take_back();
+        outcome
+    }
+
+    fn hand_over(&mut self, text: &str, request: &str) -> Result<Outcome> {
         // Taken apart only when services are or have to be held back: at 10,000 services that costs more
         // than all the rest.
         let memory = self.memory.clone();
@@ -338,8 +355,9 @@ impl Haproxy {
         }
 
         let started = Instant::now();
+        let mut reload = false;
         if self.runtime.is_some() {
-            self.drain(&before, taken.as_ref(), &new);
+            reload = self.go_ahead(&before, taken.as_ref(), &new) == Ahead::Reload;
         }
         let mut checked = started;
         // Put in its place by an earlier pass, which did not get further: HAProxy was down, or we were killed.
@@ -354,10 +372,15 @@ impl Haproxy {
                     }
                     passed
                 }
-                Err(words) => match self.without_offenders(words, &path, &blocks, &unasked)? {
-                    Ok(passed) => passed,
-                    Err(words) => return Ok(Outcome::Refused(words)),
-                },
+                Err(words) => {
+                    // Many more checks follow, one of the new servers may be to blame, and the text will be another.
+                    self.take_back();
+                    reload = false;
+                    match self.without_offenders(words, &path, &blocks, &unasked)? {
+                        Ok(passed) => passed,
+                        Err(words) => return Ok(Outcome::Refused(words)),
+                    }
+                }
             };
             checked = Instant::now();
             (installed, accepted) = (passed.text, passed.accepted);
@@ -377,7 +400,11 @@ impl Haproxy {
         }
         let swapped = Instant::now();
         let fingerprint = installed.fingerprint().to_owned();
-        let live = match self.by_socket(&before, taken.as_ref(), &installed) {
+        let by_socket = match reload {
+            true => None,
+            false => self.by_socket(&before, taken.as_ref(), &installed),
+        };
+        let live = match by_socket {
             Some(loaded) => Ok((By::Socket, true, loaded)),
             // What it shows proves nothing where the runtime socket has changed its servers since it loaded that.
             None if waiting
@@ -494,7 +521,7 @@ impl Haproxy {
         };
         let mut good = None;
         let found = bisect::search(&suspects, &words, bisect::CHECKS_MAX, |back| {
-            let back: BTreeSet<&str> = back.union(unasked).copied().collect();
+            let back: BTreeSet<&str> = order::gathered(back.union(unasked).copied());
             let text = Printed::new(Cow::Owned(blocks.holding_back(&back)));
             match self.check(text, path)? {
                 Ok(passed) => {
@@ -517,9 +544,13 @@ impl Haproxy {
         text: Printed<'t>,
         path: &Path,
     ) -> Result<std::result::Result<Passed<'t>, String>> {
-        let staged = atomic_file::stage(path, &text.pieces().map(str::as_bytes))?;
+        let mut staged = atomic_file::stage(path, &text.pieces().map(str::as_bytes))?;
+        // On a disk that others write to this takes as long as a small check, and neither needs the other.
+        let (at, mut synced) = (staged.path().to_owned(), Ok(()));
         let script = &self.settings.script;
-        let accepted = match script.check(staged.path(), text.fingerprint())? {
+        let checked = script.check(&at, text.fingerprint(), || synced = staged.sync())?;
+        synced?;
+        let accepted = match checked {
             Checked::Accepted => true,
             Checked::Refused(words) => return Ok(Err(words)),
             Checked::Unknown(words) => {
@@ -534,15 +565,36 @@ impl Haproxy {
         }))
     }
 
-    /// Takes servers that are no more out at once.
-    fn drain(&mut self, before: &OnDisk, taken: Option<&Taken>, new: &Config<'_>) {
+    /// Takes servers that are no more out at once, and brings in new ones.
+    fn go_ahead(&mut self, before: &OnDisk, taken: Option<&Taken>, new: &Config<'_>) -> Ahead {
         let (Some(runtime), Some(taken)) = (&mut self.runtime, taken) else {
-            return;
+            return Ahead::Open;
         };
-        if before.carries(&taken.fingerprint)
-            && let Some(before) = before.text()
-        {
-            runtime.drain(&Config::parse(before), new);
+        if !before.carries(&taken.fingerprint) {
+            return Ahead::Open;
+        }
+        let Some(before) = before.config() else {
+            return Ahead::Open;
+        };
+        let old = Config::parse(before);
+        runtime.drain(&old, new);
+        // What services are held back of, or what makes HAProxy reload anyway, is not to be had ahead of it.
+        if self.doubt.is_some() || !self.held.is_empty() || !taken.is_sure() {
+            return Ahead::Open;
+        }
+        match runtime.add_ahead(&old, new, shown(taken)) {
+            Ok(()) => Ahead::Open,
+            Err(doubt) => {
+                log::debug!("not by the runtime socket: {doubt}");
+                Ahead::Reload
+            }
+        }
+    }
+
+    /// Takes out servers that were brought in ahead of a change that is not made.
+    fn take_back(&mut self) {
+        if let Some(runtime) = &mut self.runtime {
+            runtime.take_back();
         }
     }
 

@@ -1,10 +1,17 @@
 //! Changes of servers alone, by HAProxy's runtime socket and without a reload.
 //!
-//! The order: servers that leave are put into maintenance at once, before anything is checked; then the
-//! file is checked and put in its place; then servers are added, and what HAProxy has is compared with the
-//! file. An addition could go before the check (HAProxy's own `add server` has parsed the same words by
-//! then) and would be routed 30 to 110 ms earlier; it does not, so that a HAProxy that starts anew at any
-//! moment, or is reloaded by a foreign hand, never has less than what was running.
+//! The order: servers that leave are put into maintenance at once, before anything is checked, and servers
+//! that come are added at once; then the file is checked and put in its place; then servers are moved, and
+//! what HAProxy has is compared with the file.
+//!
+//! An addition ahead of the check is routed in 5 ms instead of 45, and is as safe as one after it. The running
+//! HAProxy's `add server` parses the words of the line itself; only options that mean the same in both places
+//! are used; nothing but servers may differ from the file that HAProxy took. So the check can refuse only for
+//! what is not in that line, and then the addition is taken back and the file was not touched. A HAProxy that
+//! starts anew, or is reloaded by a foreign hand, before the file is in its place has what it would have had
+//! with the check first: the old file. If we are killed then, HAProxy has a container more than the file,
+//! which runs and answers; the comparison at our next start finds it. Another address of a server waits for
+//! the check: it cannot be taken back without the server's being away twice.
 //!
 //! There are no error codes on this socket: a reply that is not the one expected is a doubt, and a doubt is
 //! a verified reload, which is always right since the file is. Measured on 2.6 and 3.0: `add server` from
@@ -19,6 +26,7 @@ use std::time::{Duration, Instant};
 use super::servers::{self, Rows};
 use super::socket::{self, SocketAddr};
 use crate::config::{self, BackendChange, Config, PartKind, Server};
+use crate::order;
 
 /// Time limit of one command; HAProxy answers within 10 ms, also with 5,000 servers.
 const COMMAND_LIMIT: Duration = Duration::from_secs(2);
@@ -76,6 +84,30 @@ pub struct Runtime {
     audit: Instant,
     /// Nothing was compared yet in this life of ours.
     fresh: bool,
+    /// What was added before its file was checked, and is not in the file yet.
+    ahead: Ahead,
+}
+
+/// Servers that HAProxy has ahead of its file.
+#[derive(Debug, Default)]
+struct Ahead {
+    /// The worker that has them.
+    pid: String,
+    /// Their options by backend and name.
+    servers: BTreeMap<(String, String), Vec<String>>,
+}
+
+/// A change that can be made at run time, as far as can be seen before it is begun.
+struct Prepared<'c> {
+    before: socket::Info,
+    loaded: String,
+    plans: Vec<Plan<'c>>,
+}
+
+/// The change of one backend, with all options of the servers that come.
+struct Plan<'c> {
+    change: BackendChange<'c>,
+    adds: Vec<(Server<'c>, Vec<String>)>,
 }
 
 impl Runtime {
@@ -86,19 +118,18 @@ impl Runtime {
             out: BTreeMap::new(),
             audit: Instant::now(),
             fresh: true,
+            ahead: Ahead::default(),
         }
     }
 
     /// Puts servers that the new config has no more into maintenance, ahead of check and swap. Where that
     /// would leave a backend without servers although new ones come, it waits for them.
     pub fn drain(&mut self, old: &Config<'_>, new: &Config<'_>) {
-        let after: BTreeMap<&str, BTreeSet<&str>> = new
-            .backends()
-            .map(|backend| {
-                let names = backend.servers().map(|server| server.name).collect();
-                (backend.name(), names)
-            })
-            .collect();
+        let after: BTreeMap<&str, BTreeSet<&str>> =
+            order::gathered(new.backends().map(|backend| {
+                let names = backend.servers().map(|server| server.name);
+                (backend.name(), order::gathered(names))
+            }));
         for backend in old.backends() {
             let Some(after) = after.get(backend.name()) else {
                 continue;
@@ -118,6 +149,48 @@ impl Runtime {
         }
     }
 
+    /// Adds the servers that the new config has more, ahead of check and swap, if the two differ by servers
+    /// alone. [`Runtime::apply`] makes the rest of the change, or [`Runtime::take_back`] its end.
+    ///
+    /// # Errors
+    /// Why the change cannot be made at run time. Nothing was added then, or it was taken back.
+    pub fn add_ahead(
+        &mut self,
+        old: &Config<'_>,
+        new: &Config<'_>,
+        shown: Shown<'_>,
+    ) -> Result<(), Doubt> {
+        let added = self.prepare(old, new, shown).and_then(|prepared| {
+            self.ahead.pid = prepared.before.pid;
+            for Plan { change, adds } in &prepared.plans {
+                for (server, options) in adds {
+                    // Noted first: where the answer is lost, nobody knows whether it was added.
+                    let key = (change.backend.to_owned(), server.name.to_owned());
+                    let words = server.options.iter().map(|word| word.to_string());
+                    self.ahead.servers.insert(key, words.collect());
+                    self.bring_in(change.backend, server, options)?;
+                }
+            }
+            Ok(())
+        });
+        if added.is_err() {
+            self.take_back();
+        }
+        added
+    }
+
+    /// Takes out what was added ahead of a change that was not made. Where that fails, HAProxy is compared
+    /// with its file soon.
+    pub fn take_back(&mut self) {
+        for ((backend, name), options) in std::mem::take(&mut self.ahead).servers {
+            if let Err(doubt) = self.put_in_maintenance(&backend, &name, options) {
+                log::debug!("{backend}/{name} is not taken back: {doubt}");
+                self.audit = Instant::now();
+                return;
+            }
+        }
+    }
+
     /// Makes the difference between two configs, if it is one of servers alone, and makes sure of it.
     /// Returns the fingerprint that HAProxy shows.
     ///
@@ -129,6 +202,48 @@ impl Runtime {
         new: &Config<'_>,
         shown: Shown<'_>,
     ) -> Result<String, Doubt> {
+        let Prepared {
+            before,
+            loaded,
+            plans,
+        } = self.prepare(old, new, shown)?;
+        if !self.ahead.servers.is_empty() && self.ahead.pid != before.pid {
+            return Err("HAProxy was reloaded meanwhile".to_owned());
+        }
+        for Plan { change, adds } in &plans {
+            for (server, options) in adds {
+                let key = (change.backend.to_owned(), server.name.to_owned());
+                if !self.ahead.servers.contains_key(&key) {
+                    self.bring_in(change.backend, server, options)?;
+                }
+            }
+            for (_, server) in &change.changed {
+                self.move_to(change.backend, server)?;
+            }
+            for server in &change.removed {
+                self.take_out(change.backend, server)?;
+            }
+        }
+        let rows = self.rows()?;
+        let changed: BTreeSet<&str> = order::gathered(plans.iter().map(|plan| plan.change.backend));
+        if let Some(wrong) = differs(new, &rows, &|backend| changed.contains(backend), true) {
+            return Err(wrong);
+        }
+        let after = self.info()?;
+        if (&after.pid, &after.description) != (&before.pid, &before.description) {
+            return Err("HAProxy was reloaded meanwhile".to_owned());
+        }
+        self.ahead = Ahead::default();
+        Ok(loaded)
+    }
+
+    /// Looks at everything that may be in doubt before anything is done.
+    fn prepare<'c>(
+        &self,
+        old: &'c Config<'_>,
+        new: &'c Config<'_>,
+        shown: Shown<'_>,
+    ) -> Result<Prepared<'c>, Doubt> {
         let changes = config::server_changes(old, new)
             .ok_or_else(|| "more than servers changed".to_owned())?;
         let before = self.info()?;
@@ -145,37 +260,22 @@ impl Runtime {
                 before.version
             ));
         }
-        // Everything that may be in doubt is looked at before anything is done.
         let mut plans = Vec::new();
-        for change in &changes {
-            plans.push((change, self.plan(new, change, version)?));
+        for change in changes {
+            let adds = self.plan(new, &change, version)?;
+            plans.push(Plan { change, adds });
         }
-        for (change, adds) in &plans {
-            for (server, options) in adds {
-                self.bring_in(change.backend, server, options)?;
-            }
-            for (_, server) in &change.changed {
-                self.move_to(change.backend, server)?;
-            }
-            for server in &change.removed {
-                self.take_out(change.backend, server)?;
-            }
-        }
-        let rows = self.rows()?;
-        let changed: BTreeSet<&str> = changes.iter().map(|change| change.backend).collect();
-        if let Some(wrong) = differs(new, &rows, &|backend| changed.contains(backend), true) {
-            return Err(wrong);
-        }
-        let after = self.info()?;
-        if (&after.pid, &after.description) != (&before.pid, &before.description) {
-            return Err("HAProxy was reloaded meanwhile".to_owned());
-        }
-        Ok(loaded)
+        Ok(Prepared {
+            before,
+            loaded,
+            plans,
+        })
     }
 
     /// A reload has made an end of all that was done here.
     pub fn reloaded(&mut self, now: Instant) {
         self.out.clear();
+        self.ahead = Ahead::default();
         self.fresh = false;
         self.audit = now + AUDIT_EVERY;
     }
@@ -295,15 +395,16 @@ impl Runtime {
     /// # Errors
     /// When HAProxy does not answer. One server's wait was enough; the others come later.
     fn delete_due(&mut self, config: Option<&Config<'_>>, now: Instant) -> Result<(), Doubt> {
-        let in_file: BTreeSet<(&str, &str)> = config
-            .into_iter()
-            .flat_map(Config::backends)
-            .flat_map(|backend| {
-                backend
-                    .servers()
-                    .map(move |server| (backend.name(), server.name))
-            })
-            .collect();
+        let in_file: BTreeSet<(&str, &str)> = order::gathered(
+            config
+                .into_iter()
+                .flat_map(Config::backends)
+                .flat_map(|backend| {
+                    backend
+                        .servers()
+                        .map(move |server| (backend.name(), server.name))
+                }),
+        );
         let due: Vec<(String, String)> = self
             .out
             .iter()
@@ -452,11 +553,21 @@ impl Runtime {
     }
 
     fn take_out(&mut self, backend: &str, server: &Server<'_>) -> Result<(), Doubt> {
-        let key = (backend.to_owned(), server.name.to_owned());
-        if self.out.contains_key(&key) || !is_word(backend) || !is_word(server.name) {
+        let options = server.options.iter().map(|word| word.to_string());
+        self.put_in_maintenance(backend, server.name, options.collect())
+    }
+
+    fn put_in_maintenance(
+        &mut self,
+        backend: &str,
+        name: &str,
+        options: Vec<String>,
+    ) -> Result<(), Doubt> {
+        let key = (backend.to_owned(), name.to_owned());
+        if self.out.contains_key(&key) || !is_word(backend) || !is_word(name) {
             return Ok(());
         }
-        let command = format!("set server {backend}/{} state maint", server.name);
+        let command = format!("set server {backend}/{name} state maint");
         let gone = ["No such server.", "No such backend."];
         let answer = self.ask(&command)?;
         if gone.contains(&answer.as_str()) {
@@ -468,7 +579,7 @@ impl Runtime {
         self.out.insert(
             key,
             Out {
-                options: Some(server.options.iter().map(|word| word.to_string()).collect()),
+                options: Some(options),
                 again: Instant::now() + DELETE_WAITS.0,
                 wait: DELETE_WAITS.0,
             },
@@ -537,12 +648,13 @@ fn differs(
 
 /// The backends that belong to services, and not to the operator's own part of the config.
 pub fn backends_of_services<'c>(config: &'c Config<'_>) -> BTreeSet<&'c str> {
-    let starts: BTreeSet<usize> = config
-        .parts()
-        .iter()
-        .filter(|part| part.kind == PartKind::Backend)
-        .map(|part| part.bytes.start)
-        .collect();
+    let starts: BTreeSet<usize> = order::gathered(
+        config
+            .parts()
+            .iter()
+            .filter(|part| part.kind == PartKind::Backend)
+            .map(|part| part.bytes.start),
+    );
     config
         .backends()
         .filter(|backend| starts.contains(&backend.bytes().start))

@@ -276,6 +276,81 @@ fn servers_come_move_and_go_without_a_reload() {
     }
 }
 
+const SHOWN: Shown<'static> = Shown {
+    loaded: "aaaaaaaaaaaaaaaa",
+    current: "bbbbbbbbbbbbbbbb",
+};
+
+#[test]
+fn what_was_added_ahead_of_the_check_is_not_added_again() {
+    let (old, new) = (config(&[A]), config(&[A, B]));
+    let mut stage = Stage::new("2.6.12", &old);
+    let parsed = (Config::parse(&old), Config::parse(&new));
+    let added = stage.runtime.add_ahead(&parsed.0, &parsed.1, SHOWN);
+    assert_eq!(added, Ok(()));
+    stage.runs(&new);
+    assert_eq!(stage.said().len(), 3);
+    assert_eq!(stage.apply(&old, &new).map(ignore), Ok(()));
+    assert_eq!(stage.said(), [""; 0]);
+    stage.runtime.take_back();
+    assert_eq!(stage.said(), [""; 0], "it was made");
+    stage.runs(&new);
+}
+
+#[test]
+fn what_was_added_ahead_of_a_refused_check_is_taken_back_and_deleted() {
+    let (old, new) = (config(&[A]), config(&[A, B]));
+    let mut stage = Stage::new("2.6.12", &old);
+    let parsed = (Config::parse(&old), Config::parse(&new));
+    let added = stage.runtime.add_ahead(&parsed.0, &parsed.1, SHOWN);
+    assert_eq!(added, Ok(()));
+    stage.runtime.take_back();
+    stage.runs(&old);
+    let due = Instant::now() + DELETE_WAITS.0 * 2;
+    assert_eq!(stage.runtime.tend(Some(&parsed.0), Some(SHOWN), due), None);
+    assert_eq!(stage.fake.lock().expect("the fake").servers.len(), 1);
+}
+
+#[test]
+fn nothing_is_ahead_where_there_is_a_doubt() {
+    type Change = fn(&mut Fake);
+    let more = config(&[A, B]).replace("path '/'", "path '/x'");
+    for (new, change) in [
+        (more, (|_| ()) as Change),
+        (config(&[A, B_ELSEWHERE, "d 10.0.0.4:80 ssl"]), |_| ()),
+        (config(&[A, B]), |fake| fake.version = "2.5.9"),
+        (config(&[A, B]), |fake| {
+            fake.description = "cosmonaut:cccccccccccccccc".to_owned();
+        }),
+        (config(&[A, B]), |fake| {
+            fake.instead.insert("enable health", "No.\n");
+        }),
+    ] {
+        let old = config(&[A]);
+        let mut stage = Stage::new("2.6.12", &old);
+        stage.fake(change);
+        let parsed = (Config::parse(&old), Config::parse(&new));
+        let added = stage.runtime.add_ahead(&parsed.0, &parsed.1, SHOWN);
+        assert!(added.is_err(), "a doubt");
+        stage.runs(&old);
+    }
+}
+
+#[test]
+fn a_haproxy_that_was_reloaded_behind_an_addition_is_a_doubt() {
+    let (old, new) = (config(&[A]), config(&[A, B]));
+    let mut stage = Stage::new("2.6.12", &old);
+    let parsed = (Config::parse(&old), Config::parse(&new));
+    let added = stage.runtime.add_ahead(&parsed.0, &parsed.1, SHOWN);
+    assert_eq!(added, Ok(()));
+    stage.fake(|fake| {
+        let other = "Version: 2.6.12\nPid: 8\ndescription: cosmonaut:aaaaaaaaaaaaaaaa\n\n";
+        fake.instead.insert("show info", other);
+    });
+    let doubt = stage.apply(&old, &new).expect_err("a doubt");
+    assert!(doubt.contains("reloaded meanwhile"), "{doubt}");
+}
+
 #[test]
 fn a_haproxy_that_hangs_costs_one_wait_however_many_servers_are_to_be_deleted() {
     let (old, new) = (config(&[A, B, STICKY, "d 10.0.0.4:80 check"]), config(&[A]));

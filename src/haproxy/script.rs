@@ -94,18 +94,23 @@ impl Script {
         }
     }
 
-    /// Has the target's own HAProxy check a staged config.
+    /// Has the target's own HAProxy check a staged config, and does `beside` meanwhile.
     ///
     /// # Errors
     /// When the script cannot be run, ends in a way that is not in its contract, or exceeds its time.
-    pub fn check(&self, staged: &Path, fingerprint: &str) -> Result<Checked> {
+    pub fn check(
+        &self,
+        staged: &Path,
+        fingerprint: &str,
+        beside: impl FnOnce(),
+    ) -> Result<Checked> {
         // An image from scratch has no shell; there HAProxy's own answer to the reload is the check.
         if self.path.is_none() && !Path::new(SHELL).exists() {
             return Ok(Checked::Unknown(format!(
                 "there is no {SHELL} here for the built-in script"
             )));
         }
-        let (status, words) = self.run("check", staged, fingerprint)?;
+        let (status, words) = self.run("check", staged, fingerprint, beside)?;
         match status.code() {
             Some(ACCEPTED) => Ok(Checked::Accepted),
             Some(REFUSED) => Ok(Checked::Refused(words)),
@@ -119,7 +124,7 @@ impl Script {
     /// # Errors
     /// When the script cannot be run or exceeds its time.
     pub fn reload(&self, config: &Path, fingerprint: &str) -> Result<Reloaded> {
-        let (status, words) = self.run("reload", config, fingerprint)?;
+        let (status, words) = self.run("reload", config, fingerprint, || ())?;
         Ok(match status.code() {
             Some(0) => Reloaded::Live,
             Some(NOT_RUNNING) => Reloaded::NotRunning(words),
@@ -135,16 +140,23 @@ impl Script {
         }
     }
 
-    fn run(&self, mode: &str, path: &Path, fingerprint: &str) -> Result<(ExitStatus, String)> {
+    fn run(
+        &self,
+        mode: &str,
+        path: &Path,
+        fingerprint: &str,
+        beside: impl FnOnce(),
+    ) -> Result<(ExitStatus, String)> {
         let name = format!("{} {mode} {}", self.name(), path.display());
         let mut command = self.command(mode, path);
         command.env("COSMONAUT_FINGERPRINT", fingerprint);
-        let ended = program::run(
+        let ended = program::run_beside(
             command,
             &name,
             self.limit,
             &self.state_dir,
             |error, cause| self.cannot_start(error, cause),
+            beside,
         )
         .map_err(|error| {
             if error.is(Kind::TimedOut) {

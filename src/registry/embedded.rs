@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::template::{self, Base, LeftOut, Places, Server, Service};
 use super::{Candidate, Edit, Instance, Payload, Registry, Running};
 use crate::error::{Error, Result};
+use crate::order;
 
 /// Most services of one table. Four times what HAProxy was measured with.
 const SERVICES_MAX: usize = 20_000;
@@ -261,7 +262,9 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
     let mut left_out = Vec::new();
     // Stable: of two addresses of one instance the later one counts.
     let mut running: Vec<&Running> = payload.running.iter().collect();
-    running.sort_by(|a, b| (&a.service_name, &a.id).cmp(&(&b.service_name, &b.id)));
+    order::sort_by(&mut running, |a, b| {
+        (&a.service_name, &a.id).cmp(&(&b.service_name, &b.id))
+    });
     let known: HashMap<&str, &Candidate> = stored
         .services
         .iter()
@@ -299,7 +302,9 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
         .filter(|service| !of(&running, &service.service_name).is_empty())
         .filter(|service| template::fault(&settings(service)).is_none())
         .collect();
-    forgotten_no_more.sort_by(|a, b| a.service_name.cmp(&b.service_name));
+    order::sort_by(&mut forgotten_no_more, |a, b| {
+        a.service_name.cmp(&b.service_name)
+    });
     order.extend(forgotten_no_more.into_iter().map(|candidate| Entry {
         candidate,
         service: settings(candidate),
@@ -341,7 +346,7 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
                 .map(|one| (one.id.as_str(), one.ip.as_str())),
         );
         // Stable: what was said last of an id counts.
-        addresses.sort_by_key(|(id, _)| *id);
+        order::sort_by_key(&mut addresses, |(id, _)| *id);
         let mut containers: Vec<Instance<&str>> = Vec::with_capacity(addresses.len());
         service.servers.reserve_exact(addresses.len());
         for (at, &(id, ip)) in addresses.iter().enumerate() {
@@ -371,7 +376,7 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
             });
         }
     }
-    state.services.sort_by_key(|service| service.service_name);
+    order::sort_by_key(&mut state.services, |service| service.service_name);
     let mut seen = HashSet::new();
     left_out.retain(|entry| seen.insert((entry.service.clone(), entry.why.clone())));
     Merged {

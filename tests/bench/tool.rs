@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 use crate::daemon::Daemon;
 use crate::folder::{Folder, Replaced};
 use crate::process;
@@ -106,6 +108,12 @@ impl Tool {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Stops it while something else is measured, or lets it go on: what it missed it finds in its socket.
+    pub fn pause(&self, pause: bool) {
+        let signal = if pause { Signal::STOP } else { Signal::CONT };
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
     pub fn log(&self) -> String {

@@ -138,10 +138,10 @@ impl Yardstick {
                     look.insert(id);
                     changed = true;
                 }
-                Some("die") => {
-                    look.remove(&id);
-                    self.known.remove(&id);
-                    changed = true;
+                // Of a real daemon the signal that ends it, then its end.
+                Some("kill" | "die") => {
+                    let looked = look.remove(&id);
+                    changed |= self.known.remove(&id).is_some() || looked;
                 }
                 _ => {}
             }

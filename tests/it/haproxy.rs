@@ -230,12 +230,21 @@ impl Host {
         assert!(found.is_some(), "HAProxy has {last:?}, not {addresses:?}");
     }
 
-    /// The file and HAProxy agree.
+    /// The file and HAProxy agree; HAProxy has what is new first.
     #[track_caller]
     fn agrees(&self) {
-        let mut all = self.sandbox.routes().all();
-        all.sort();
-        self.has(&all.iter().map(String::as_str).collect::<Vec<_>>());
+        wait_for("the file and HAProxy to agree", SOON, || {
+            let mut all = self.sandbox.routes().all();
+            all.sort();
+            let servers = self.haproxy.servers();
+            let mut seen: Vec<&str> = servers
+                .iter()
+                .filter_map(|server| server.split_once(' '))
+                .map(|(_, address)| address)
+                .collect();
+            seen.sort_unstable();
+            (seen == all).then_some(())
+        });
     }
 }
 
@@ -278,6 +287,7 @@ fn changes_of_servers_need_no_reload() {
     docker.run(serving("s2", "10.2.0.31", "shop"));
     host.has(&["10.2.0.2:80", "10.2.0.30:80", "10.2.0.31:80", "10.2.0.7:80"]);
     assert_eq!(host.haproxy.reloads(), before + 1);
+    host.agrees();
     // What HAProxy shows is the config of its last load, and that is known.
     let file = host.sandbox.config();
     assert!(!file.contains(&host.haproxy.fingerprint().expect("one")));
@@ -285,6 +295,52 @@ fn changes_of_servers_need_no_reload() {
     host.sync();
     assert_eq!(host.haproxy.reloads(), before + 1);
     host.agrees();
+}
+
+/// The check is slower than all else together; who answers already need not wait for it.
+#[test]
+fn a_new_server_is_there_before_its_file_is_checked_and_goes_when_that_is_refused() {
+    let Some(host) = Host::new("ahead", true, false) else {
+        return;
+    };
+    let (docker, script) = (&host.sandbox.docker, &host.sandbox.script);
+    let path = script.path().display().to_string();
+    let mut watch = host.watch_with(&["--script", &path]);
+    let before = host.haproxy.reloads();
+    let go = host.sandbox.root.join("go");
+    let wait = format!("while [ ! -e '{}' ]; do sleep 0.01; done", go.display());
+    script.on("check", &wait);
+    let file = host.sandbox.config();
+    docker.run(serving("b", "10.2.0.3", "web"));
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    assert_eq!(host.sandbox.config(), file, "it is not checked yet");
+    std::fs::write(&go, "").expect("a file");
+    watch.wait_log("without a reload", SOON);
+    host.agrees();
+    // Refused, whatever is left out of it: nothing has changed in the end.
+    let file = host.sandbox.config();
+    std::fs::remove_file(&go).expect("removed");
+    let refused = format!("{wait}; echo 'fatal errors found' >&2; status=1");
+    script.on("check", &refused);
+    docker.run(serving("c", "10.2.0.4", "web"));
+    host.has(&["10.2.0.2:80", "10.2.0.3:80", "10.2.0.4:80"]);
+    std::fs::write(&go, "").expect("a file");
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    watch.wait_log("fatal errors found", SOON);
+    stays("what was accepted", Duration::from_millis(300), || {
+        host.haproxy.servers().len() == 2
+    });
+    assert_eq!(host.sandbox.config(), file);
+    assert_eq!(host.haproxy.reloads(), before);
+    // It is tried again, and taken.
+    script.well("check");
+    host.has(&["10.2.0.2:80", "10.2.0.3:80", "10.2.0.4:80"]);
+    wait_for("the file", SOON, || {
+        host.sandbox.config().contains("10.2.0.4").then_some(())
+    });
+    host.agrees();
+    assert_eq!(host.haproxy.reloads(), before);
+    watch.stop();
 }
 
 /// What HAProxy has of a service that is held back is what was accepted of it, whatever way other changes take.
