@@ -150,6 +150,11 @@ impl Staged {
         &self.path
     }
 
+    /// The file's number in its file system, which a rename leaves as it is.
+    pub fn inode(&self) -> Option<u64> {
+        self.file.metadata().ok().map(|file| file.ino())
+    }
+
     /// Brings the staged bytes to the disk, if that is asked for and was not done yet. [`Staged::install`]
     /// does it otherwise; this is for who has something to wait for meanwhile.
     ///
@@ -164,11 +169,6 @@ impl Staged {
             self.synced = true;
         }
         Ok(())
-    }
-
-    /// The file's number in its file system, which a rename leaves as it is.
-    pub fn inode(&self) -> Option<u64> {
-        fs::metadata(&self.path).ok().map(|file| file.ino())
     }
 
     /// Puts the staged file in the target's place.

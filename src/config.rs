@@ -9,6 +9,7 @@
 //! The names of services: the built-in registry writes backend `be_X` and acl `is_X` (or
 //! `is_X:SUFFIX` where one service needs several rules), Cosmos writes `X` for both.
 
+use crate::order;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -576,7 +577,7 @@ impl<'a> Config<'a> {
                 }
             }
         }
-        parts.sort_by_key(|part| part.bytes.start);
+        order::sort_by_key(&mut parts, |part| part.bytes.start);
         parts
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use crate::id::Id;
+use crate::order;
 use crate::registry::Payload;
 use crate::service::{self, Finding, Selection};
 
@@ -37,7 +38,7 @@ impl Guard {
     /// HAProxy has these servers: container ids, whole or short.
     pub fn has<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
         let mut routed: Vec<&str> = ids.into_iter().collect();
-        routed.sort_unstable();
+        order::sort(&mut routed);
         routed.dedup_by(|one, other| service::short(one) == service::short(other));
         self.routed = Some(routed.into_iter().map(Id::new).collect());
         self.heard_of.clear();
@@ -46,7 +47,7 @@ impl Guard {
     /// HAProxy has what this pass came to; `known` are the whole ids of this host's containers, sorted.
     pub fn applied<'i>(&mut self, payload: &Payload, known: impl IntoIterator<Item = &'i str>) {
         let mut ids: Vec<&str> = payload.running.iter().map(|one| one.id.as_str()).collect();
-        ids.sort_unstable();
+        order::sort(&mut ids);
         let mut known = known.into_iter().peekable();
         for id in &mut ids {
             while known
@@ -66,12 +67,13 @@ impl Guard {
         let running = payload.running.iter();
         let now: HashSet<&str> = running.map(|one| service::short(&one.id)).collect();
         // What inspect says of a container that is known: stopping, paused, not healthy.
-        let explained: BTreeSet<&str> = selection
-            .verdicts
-            .iter()
-            .filter(|verdict| matches!(verdict.finding, Finding::LeftOut { fault: false, .. }))
-            .map(|verdict| service::short(&verdict.id))
-            .collect();
+        let explained: BTreeSet<&str> = order::gathered(
+            selection
+                .verdicts
+                .iter()
+                .filter(|verdict| matches!(verdict.finding, Finding::LeftOut { fault: false, .. }))
+                .map(|verdict| service::short(&verdict.id)),
+        );
         let missing: Vec<String> = routed
             .iter()
             .map(Id::text)

@@ -13,6 +13,7 @@ use crate::config::Fingerprint;
 use crate::description::{self, Reading};
 use crate::docker::container::{Container, Inspected, NetworkMode, Row};
 use crate::names::Names;
+use crate::order;
 use crate::roll::{Identified, Roll};
 
 /// For this long after a `die`, a list that shows the container is not believed.
@@ -102,10 +103,11 @@ impl Known {
     }
 }
 
-fn hash_of(service: &str) -> u64 {
+/// Two services may have the same.
+fn hash_of(service: &str) -> u32 {
     let mut hash = Fingerprint::default();
     hash.add(service.as_bytes());
-    hash.finish()
+    (hash.finish() >> 32) as u32
 }
 
 fn short_of(id: &str) -> Short {
@@ -165,8 +167,9 @@ pub struct Inventory {
     interest: Interest,
     /// Changed by [`Inventory::put`] and [`Inventory::take`] alone, which keep what is told of it below.
     known: Roll<Known>,
-    /// Who is in a service: the hash of its name, and the container's id.
-    members: BTreeSet<(u64, Short)>,
+    /// Who is in a service: the hash of its name, and the container's id. Sorted; a tree of thousands would be
+    /// twice as large.
+    members: Vec<(u32, Short)>,
     /// Ids of containers of the name of HAProxy's.
     haproxies: BTreeSet<String>,
     /// Ids of containers that got their stop signal.
@@ -191,7 +194,7 @@ impl Inventory {
         Inventory {
             interest,
             known: Roll::default(),
-            members: BTreeSet::new(),
+            members: Vec::new(),
             haproxies: BTreeSet::new(),
             leaving: BTreeSet::new(),
             borrowers: 0,
@@ -215,7 +218,8 @@ impl Inventory {
         afresh: bool,
     ) -> Vec<(String, Option<u64>)> {
         self.died.retain(|_, at| *at + DEAD_LISTED_MAX > asked);
-        let lenders: BTreeSet<String> = self.lenders().into_iter().map(str::to_owned).collect();
+        let lenders: BTreeSet<String> =
+            order::gathered(self.lenders().into_iter().map(str::to_owned));
         let mut inspect = Vec::new();
         let mut listed = BTreeSet::new();
         for row in rows {
@@ -262,7 +266,10 @@ impl Inventory {
             self.haproxies.insert(id.clone());
         }
         if let Some(service) = known.service() {
-            self.members.insert((hash_of(service), short_of(&id)));
+            let member = (hash_of(service), short_of(&id));
+            if let Err(at) = self.members.binary_search(&member) {
+                self.members.insert(at, member);
+            }
         }
         if known.leaving_until.is_some() {
             self.leaving.insert(id.clone());
@@ -284,8 +291,10 @@ impl Inventory {
             let member = (hash_of(service), short_of(id));
             // Another one may have the same first characters.
             let same = |other: &Known| other.service() == Some(service);
-            if !self.of_short(short_of(id)).any(same) {
-                self.members.remove(&member);
+            if !self.of_short(short_of(id)).any(same)
+                && let Ok(at) = self.members.binary_search(&member)
+            {
+                self.members.remove(at);
             }
         }
         Some(known)
@@ -328,7 +337,9 @@ impl Inventory {
     pub fn of_service(&self, service: &str) -> Option<Vec<&Known>> {
         let hash = hash_of(service);
         let mut found = Vec::new();
-        for (_, short) in self.members.range((hash, [0; 12])..=(hash, [255; 12])) {
+        let from = self.members.partition_point(|(other, _)| *other < hash);
+        let members = self.members.iter().skip(from);
+        for (_, short) in members.take_while(|(other, _)| *other == hash) {
             let mut same = self.of_short(*short);
             let (one, None) = (same.next()?, same.next()) else {
                 return None;

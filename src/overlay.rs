@@ -13,6 +13,7 @@ use crate::address::report::Answer;
 use crate::address::router::{self, Router};
 use crate::address::weave::{Mode, View};
 use crate::error::{Error, Result};
+use crate::order;
 use crate::program;
 
 /// Whoever asks the router; the `weave` command is run by it, if there is one.
@@ -119,7 +120,7 @@ impl Overlay {
 
     /// Waits for the addresses of these containers (inspect's id, host name, domain name) and of no others.
     pub fn want(&mut self, wanted: &[(String, String, String)], now: Instant) {
-        let ids: BTreeSet<&str> = wanted.iter().map(|(id, ..)| id.as_str()).collect();
+        let ids: BTreeSet<&str> = order::gathered(wanted.iter().map(|(id, ..)| id.as_str()));
         self.poller.retain(&|id| ids.contains(id));
         for (id, hostname, domainname) in wanted {
             self.poller.want(id, hostname, domainname, now);

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::order;
 use crate::service::{self, Finding, Selection};
 use crate::timestamp::Timestamp;
 
@@ -76,11 +77,8 @@ impl Ready {
         mut probe: impl FnMut(SocketAddr) -> Option<bool>,
     ) -> Vec<String> {
         let mut said = Vec::new();
-        let monitored: BTreeSet<&str> = selection
-            .verdicts
-            .iter()
-            .map(|one| one.id.as_str())
-            .collect();
+        let monitored: BTreeSet<&str> =
+            order::gathered(selection.verdicts.iter().map(|one| one.id.as_str()));
         for id in &monitored {
             if let (true, Some(facts)) = (self.before.contains(service::short(id)), facts(id)) {
                 self.proved.insert((*id).to_owned(), facts.started);
@@ -108,9 +106,11 @@ impl Ready {
         let turn = |id: &str| self.waiting.get(id).map(|wait| wait.next);
         let mut services: Vec<_> = services.into_values().collect();
         for members in &mut services {
-            members.sort_by_key(|(id, ..)| turn(id));
+            order::sort_by_key(members, |(id, ..)| turn(id));
         }
-        services.sort_by_key(|members| members.first().map(|(id, ..)| turn(id)));
+        order::sort_by_key(&mut services, |members| {
+            members.first().map(|(id, ..)| turn(id))
+        });
         let mut still = BTreeSet::new();
         for members in &services {
             let mut any = members

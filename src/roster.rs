@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
 
 use crate::config::Fingerprint;
 use crate::registry::{Candidate, Digest, Edit, Mode, Payload, Rank};
@@ -21,6 +22,11 @@ pub struct Roster {
     table: String,
     /// In the order of the payload.
     services: Vec<Entry>,
+    /// The names of the services, one behind the other in no order. A piece of memory for each would lie wherever a
+    /// pass over everything left room, and keep the allocator from giving back what is around it.
+    names: String,
+    /// How much of the names belongs to services that are gone.
+    unused: usize,
     /// Hashes of what only one service may have: a predicate of a mode, a name but for upper and lower case.
     claims: HashSet<u64>,
     digest: Digest,
@@ -29,32 +35,43 @@ pub struct Roster {
 #[derive(Debug)]
 struct Entry {
     rank: Rank,
-    name: Box<str>,
+    /// Where its name is.
+    name: Range<u32>,
     instances: u32,
-    claims: Box<[u64]>,
+    /// Besides that of its name.
+    claims: Claims,
     digest: Digest,
 }
 
-impl Entry {
-    fn new(candidate: &Candidate) -> Entry {
-        let patterns = candidate.patterns().map(|pattern| {
-            let mode = candidate.config_mode as u8;
-            hash(&[&[mode], pattern.as_bytes()])
-        });
-        let name = candidate.service_name.to_lowercase();
-        let claims = patterns.chain([hash(&[b"name", name.as_bytes()])]);
-        Entry {
-            rank: candidate.rank(),
-            name: candidate.service_name.as_str().into(),
-            instances: u32::try_from(candidate.containers.len()).unwrap_or(u32::MAX),
-            claims: claims.collect(),
-            digest: Digest::of(candidate),
+/// Hashes of a service's predicates; most have one.
+#[derive(Debug)]
+enum Claims {
+    One(u64),
+    Several(Box<[u64]>),
+}
+
+impl Claims {
+    fn of(candidate: &Candidate) -> Claims {
+        let mode = [candidate.config_mode as u8];
+        let hash = |pattern: &str| hash(&[&mode, pattern.as_bytes()]);
+        let mut patterns = candidate.patterns();
+        match (patterns.next(), patterns.next()) {
+            (Some(only), None) => Claims::One(hash(only)),
+            _ => Claims::Several(candidate.patterns().map(hash).collect()),
         }
     }
 
-    fn key(&self) -> (Rank, &str) {
-        (self.rank, &self.name)
+    fn as_slice(&self) -> &[u64] {
+        match self {
+            Claims::One(only) => std::slice::from_ref(only),
+            Claims::Several(claims) => claims,
+        }
     }
+}
+
+/// What only one service may have of its name.
+fn name_claim(name: &str) -> u64 {
+    hash(&[b"name", name.to_lowercase().as_bytes()])
 }
 
 fn hash(words: &[&[u8]]) -> u64 {
@@ -75,14 +92,14 @@ impl Roster {
         let mut roster = Roster {
             table: payload.table.clone(),
             services: Vec::with_capacity(candidates.len()),
+            names: String::with_capacity(candidates.iter().map(|one| one.service_name.len()).sum()),
+            unused: 0,
             claims: HashSet::with_capacity(2 * candidates.len()),
             digest: Digest::default(),
         };
         for candidate in candidates {
-            let entry = Entry::new(candidate);
-            roster.claim(&entry)?;
-            roster.digest.add(entry.digest);
-            roster.services.push(entry);
+            let at = roster.services.len();
+            roster.insert(at, candidate)?;
         }
         Some(roster)
     }
@@ -136,30 +153,30 @@ impl Roster {
                 .partition_point(|entry| entry.rank.0 == Mode::Host);
             let mut entries = self.services.iter().enumerate().skip(paths);
             entries
-                .find(|(_, entry)| *entry.name == *name)
+                .find(|(_, entry)| self.name(entry) == name)
                 .map(|(at, _)| at)
         })
     }
 
     fn search(&self, rank: Rank, name: &str) -> Result<usize, usize> {
         self.services
-            .binary_search_by(|entry| entry.key().cmp(&(rank, name)))
+            .binary_search_by(|entry| (entry.rank, self.name(entry)).cmp(&(rank, name)))
     }
 
     fn exchange(&mut self, old: Option<usize>, new: Option<Candidate>) -> Option<Vec<Edit>> {
         let mut edits = Vec::with_capacity(2);
-        let entry = new.as_ref().map(Entry::new);
+        let candidate = new.clone();
         let before = old.and_then(|at| self.services.get(at).map(|entry| (at, entry)));
-        if let (Some((at, before)), Some(entry)) = (before, &entry)
-            && before.key() == entry.key()
+        if let (Some((at, before)), Some(new)) = (before, &new)
+            && (before.rank, self.name(before)) == (new.rank(), &*new.service_name)
         {
-            if before.digest == entry.digest {
+            if before.digest == Digest::of(new) {
                 return Some(edits);
             }
             edits.push(Edit {
                 at,
                 was: true,
-                now: new,
+                now: candidate,
             });
         } else {
             if let Some((at, _)) = before {
@@ -169,37 +186,71 @@ impl Roster {
                     now: None,
                 });
             }
-            if let Some(entry) = &entry {
-                let (Ok(at) | Err(at)) = self.search(entry.rank, &entry.name);
+            if let Some(new) = &new {
+                let (Ok(at) | Err(at)) = self.search(new.rank(), &new.service_name);
                 // The one that goes makes room.
                 let gone = before.is_some_and(|(gone, _)| gone < at);
                 edits.push(Edit {
                     at: at - usize::from(gone),
                     was: false,
-                    now: new,
+                    now: candidate,
                 });
             }
         }
         if let Some(at) = old {
-            let before = self.services.remove(at);
-            self.digest.take(before.digest);
-            for claim in &before.claims {
-                self.claims.remove(claim);
-            }
+            self.remove(at);
         }
-        if let Some(entry) = entry {
-            self.claim(&entry)?;
-            self.digest.add(entry.digest);
+        if let Some(new) = new {
             let at = edits.last().map_or(0, |edit| edit.at);
-            self.services.insert(at, entry);
+            self.insert(at, &new)?;
         }
         Some(edits)
     }
 
+    fn name(&self, entry: &Entry) -> &str {
+        let bytes = entry.name.start as usize..entry.name.end as usize;
+        self.names.get(bytes).unwrap_or_default()
+    }
+
     /// `None` when somebody else claims the same.
-    fn claim(&mut self, entry: &Entry) -> Option<()> {
-        let mut claims = entry.claims.iter();
-        claims.all(|claim| self.claims.insert(*claim)).then_some(())
+    fn insert(&mut self, at: usize, candidate: &Candidate) -> Option<()> {
+        let claims = Claims::of(candidate);
+        let all = [name_claim(&candidate.service_name)];
+        let mut all = all.iter().chain(claims.as_slice());
+        all.all(|claim| self.claims.insert(*claim)).then_some(())?;
+        let end = |names: &str| u32::try_from(names.len()).ok();
+        let start = end(&self.names)?;
+        self.names.push_str(&candidate.service_name);
+        let entry = Entry {
+            rank: candidate.rank(),
+            name: start..end(&self.names)?,
+            instances: u32::try_from(candidate.containers.len()).unwrap_or(u32::MAX),
+            claims,
+            digest: Digest::of(candidate),
+        };
+        self.digest.add(entry.digest);
+        self.services.insert(at, entry);
+        Some(())
+    }
+
+    fn remove(&mut self, at: usize) {
+        let entry = self.services.remove(at);
+        self.digest.take(entry.digest);
+        let name = name_claim(self.name(&entry));
+        for claim in [name].iter().chain(entry.claims.as_slice()) {
+            self.claims.remove(claim);
+        }
+        self.unused += entry.name.len();
+        if self.unused > self.names.len() / 2 {
+            let mut names = String::with_capacity(self.names.len() - self.unused);
+            for entry in &mut self.services {
+                let bytes = entry.name.start as usize..entry.name.end as usize;
+                let start = names.len() as u32;
+                names.push_str(self.names.get(bytes).unwrap_or_default());
+                entry.name = start..names.len() as u32;
+            }
+            (self.names, self.unused) = (names, 0);
+        }
     }
 }
 
@@ -315,6 +366,21 @@ mod tests {
         ] {
             assert_eq!(edited(before, after), Some(payload(after).candidates));
         }
+    }
+
+    #[test]
+    fn names_of_services_that_are_gone_are_not_kept() {
+        let all: Vec<Candidate> = (0..20).map(|n| host(&format!("s{n}"), &["1"])).collect();
+        let mut roster = roster(&all).expect("a roster");
+        for turn in 0..100 {
+            let one = &all[turn % all.len()];
+            let name = BTreeSet::from([one.service_name.clone()]);
+            assert!(roster.edits(&name, Vec::new()).is_some());
+            assert!(roster.edits(&name, vec![one.clone()]).is_some());
+        }
+        assert_eq!(roster.digest(), payload(&all).digest());
+        let length: usize = all.iter().map(|one| one.service_name.len()).sum();
+        assert!(roster.names.len() <= 2 * length + 3);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use crate::address::{Address, Source};
 use crate::description::{Description, Reading};
 use crate::docker::container::{Container, Health};
+use crate::order;
 use crate::registry::{self, Candidate, Instance, Mode, Payload, Running};
 
 /// PORT when it is not given and not exactly one TCP port is exposed.
@@ -122,20 +123,23 @@ pub fn select(
             }
         }
     }
-    members.sort_by(|a, b| {
+    order::sort_by(&mut members, |a, b| {
         let (one, other) = (a.monitored.container, b.monitored.container);
         let by_service = a.description.service.cmp(&b.description.service);
         by_service
             .then_with(|| one.created.cmp(&other.created))
             .then_with(|| one.id.cmp(&other.id))
     });
-    for members in members.chunk_by(|a, b| a.description.service == b.description.service) {
+    let same = |a: &Member<'_>, b: &Member<'_>| a.description.service == b.description.service;
+    // Exactly: a list that grows is there twice while it does.
+    selection
+        .services
+        .reserve_exact(members.chunk_by(same).count());
+    for members in members.chunk_by(same) {
         service(members, &clashing, told, &can_route, &mut selection);
     }
-    selection.services.sort_by(registry::in_order);
-    selection
-        .verdicts
-        .sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    order::sort_by(&mut selection.services, registry::in_order);
+    selection.sort_verdicts();
     selection.conflicts = conflicts(&selection.services);
     selection
 }
@@ -152,7 +156,9 @@ impl Selection {
                 ip: instance.ip.clone(),
             })
         });
-        let mut running: Vec<Running> = running_here.collect();
+        let count = candidates.iter().map(|one| one.containers.len()).sum();
+        let mut running: Vec<Running> = Vec::with_capacity(count);
+        running.extend(running_here);
         if !elsewhere.is_empty() {
             let here: HashSet<&str> = running.iter().map(|one| one.id.as_str()).collect();
             let others: Vec<Running> = elsewhere
@@ -178,8 +184,13 @@ impl Selection {
             return;
         }
         self.verdicts.extend(verdicts);
-        self.verdicts
-            .sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        self.sort_verdicts();
+    }
+
+    fn sort_verdicts(&mut self) {
+        order::sort_by(&mut self.verdicts, |a, b| {
+            (&a.name, &a.id).cmp(&(&b.name, &b.id))
+        });
     }
 
     /// The names of the services, until [`Selection::payload`] has handed them over.
@@ -300,7 +311,7 @@ fn service(
         ));
     }
     if refusal.is_none() {
-        candidate.containers.sort_by(|a, b| a.id.cmp(&b.id));
+        order::sort_by(&mut candidate.containers, |a, b| a.id.cmp(&b.id));
         selection.services.push(candidate);
     }
 }
@@ -404,7 +415,7 @@ fn clashing<'a>(monitored: &'a [Monitored<'_>]) -> BTreeSet<&'a str> {
         .iter()
         .map(|one| short(&one.container.id))
         .collect();
-    shorts.sort_unstable();
+    order::sort(&mut shorts);
     shorts
         .windows(2)
         .filter_map(|pair| match pair {

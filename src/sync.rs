@@ -22,6 +22,7 @@ use crate::haproxy::{self, Haproxy};
 use crate::inbox::News;
 use crate::inventory::{Interest, Inventory, Known, LENDERS_DEEP_MAX, Touched};
 use crate::lock;
+use crate::order;
 use crate::overlay::Overlay;
 use crate::ready::{Facts, Ready};
 use crate::registry::{self, Edit, Payload, Registry, Running, Standing, answer};
@@ -335,6 +336,8 @@ impl Syncer {
         if self.goes_by_touched() {
             self.roster = Roster::new(&payload, &self.selection);
         }
+        // The history reads the whole file once more.
+        drop(payload);
         self.keep(ended, record);
         Ok(ended)
     }
@@ -374,13 +377,11 @@ impl Syncer {
             members.extend(self.inventory.of_service(service)?);
         }
         let ids = members.iter().map(|known| known.container.id.to_string());
-        let containers: BTreeSet<String> = containers.into_iter().chain(ids).collect();
+        let containers: BTreeSet<String> = order::gathered(containers.into_iter().chain(ids));
         let mut selection = self.select_of(members.into_iter(), Told::Trouble, &|_| None);
         let now = std::mem::take(&mut selection.services);
-        let routed: BTreeSet<&str> = now
-            .iter()
-            .flat_map(|one| one.containers.iter().map(|one| one.id.as_str()))
-            .collect();
+        let instances = now.iter().flat_map(|one| &one.containers);
+        let routed: BTreeSet<&str> = order::gathered(instances.map(|one| one.id.as_str()));
         let (routed, gone): (Vec<String>, Vec<String>) = containers
             .iter()
             .cloned()
@@ -757,7 +758,7 @@ impl Syncer {
         let (mut slow, mut ids): (Vec<_>, Vec<_>) = ids
             .into_iter()
             .partition(|(id, _)| self.inventory.was_late(id));
-        slow.sort_by_key(|(id, _)| self.inventory.owed_since(id));
+        order::sort_by_key(&mut slow, |(id, _)| self.inventory.owed_since(id));
         let quick = ids.len();
         ids.extend(slow);
         let mut ids = ids.into_iter().enumerate();
@@ -954,11 +955,12 @@ impl Syncer {
     /// remembers them, another one has to be asked for them as HAProxy has them.
     fn bring_back(&mut self, unseen: &[Running]) {
         let known = self.selection.service_names();
-        let lost: BTreeSet<&str> = unseen
-            .iter()
-            .map(|one| one.service_name.as_str())
-            .filter(|service| !known.contains(service))
-            .collect();
+        let lost: BTreeSet<&str> = order::gathered(
+            unseen
+                .iter()
+                .map(|one| one.service_name.as_str())
+                .filter(|service| !known.contains(service)),
+        );
         if lost.is_empty() {
             return;
         }
@@ -975,13 +977,13 @@ impl Syncer {
                 }
             }
         }
-        self.selection.services.sort_by(registry::in_order);
+        order::sort_by(&mut self.selection.services, registry::in_order);
     }
 
     /// What HAProxy has of containers that this life of ours could not inspect yet: an inspect that fails
     /// takes nobody away, in the first pass no more than later.
     fn unseen(&self) -> Vec<Running> {
-        let unseen: BTreeSet<&str> = self.inventory.unseen().map(service::short).collect();
+        let unseen: BTreeSet<&str> = order::gathered(self.inventory.unseen().map(service::short));
         if unseen.is_empty() {
             return Vec::new();
         }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use crate::json;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -180,7 +181,7 @@ enum OrJunk<T> {
 /// a Weave router's.
 pub fn report(body: &[u8]) -> Result<Answer, Unusable> {
     let wire: WireReport<'_> =
-        serde_json::from_slice(body).map_err(|error| Unusable::Malformed(error.to_string()))?;
+        json::read(body).map_err(|error| Unusable::Malformed(error.to_string()))?;
     if wire.router.is_none() && wire.ipam.is_none() && wire.dns.is_none() {
         return Err(Unusable::Foreign);
     }
@@ -222,7 +223,7 @@ pub fn report(body: &[u8]) -> Result<Answer, Unusable> {
 /// `Malformed` when it is not JSON of that shape.
 pub fn owned(body: &[u8]) -> Result<(BTreeMap<String, Vec<Ipv4Addr>>, usize), Unusable> {
     let wire: WireOwned<'_> =
-        serde_json::from_slice(body).map_err(|error| Unusable::Malformed(error.to_string()))?;
+        json::read(body).map_err(|error| Unusable::Malformed(error.to_string()))?;
     let mut listed: BTreeMap<String, Vec<Ipv4Addr>> = BTreeMap::new();
     let mut skipped = 0;
     for allocation in wire.owned.unwrap_or_default() {

@@ -28,6 +28,7 @@ use std::str::FromStr;
 use super::refusal;
 use super::report::{Answer, Owned, Subnet};
 use super::status_dns::ID_CHARS;
+use crate::order;
 
 /// The first program of every container that Weave's Docker proxy started.
 pub const PROXY_ENTRYPOINT: &str = "/w/w";
@@ -204,11 +205,8 @@ pub(super) fn look_up(answer: &Answer, query: Query<'_>) -> Verdict {
     }
     let owned: Option<BTreeSet<Ipv4Addr>> = match &answer.owned {
         Owned::Listed(listed) => listed.get(query.id).map(|addresses| {
-            addresses
-                .iter()
-                .filter(|address| refusal((**address).into()).is_none())
-                .copied()
-                .collect()
+            let addresses = addresses.iter().copied();
+            order::gathered(addresses.filter(|address| refusal((*address).into()).is_none()))
         }),
         Owned::Off | Owned::Unknown => None,
     };
@@ -218,7 +216,7 @@ pub(super) fn look_up(answer: &Answer, query: Query<'_>) -> Verdict {
             // Several addresses of one container come into weaveDNS one after the other, so what
             // the allocator lists is the whole; what was taken out of weaveDNS stays out.
             if attached || query.late || !is_named(answer, query.name) {
-                let kept: BTreeSet<Ipv4Addr> = owned.difference(&removed).copied().collect();
+                let kept: BTreeSet<Ipv4Addr> = order::gathered(owned.difference(&removed).copied());
                 if kept.is_empty() { owned } else { kept }
             } else {
                 BTreeSet::new()
@@ -261,7 +259,7 @@ fn less_domain<'a>(name: &'a str, domain: &str) -> Option<&'a str> {
 /// The primary address first: the lowest of the default subnet, else the lowest.
 fn ordered(addresses: BTreeSet<Ipv4Addr>, subnet: Option<Subnet>) -> Vec<IpAddr> {
     let mut sorted: Vec<Ipv4Addr> = addresses.into_iter().collect();
-    sorted.sort_by_key(|address| {
+    order::sort_by_key(&mut sorted, |address| {
         let inside = subnet.is_some_and(|subnet| subnet.contains(*address));
         (!inside, *address)
     });

@@ -16,7 +16,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::text::Text;
+use crate::json;
 use crate::names::Names;
+use crate::order;
 use crate::timestamp::Timestamp;
 
 /// The stop signal when the image names none: SIGTERM (`docker stop`).
@@ -274,33 +276,36 @@ impl List {
 
     /// How much of this belongs to the row, and whether that ends it.
     fn scan(&mut self, json: &[u8]) -> (usize, bool) {
-        for (index, byte) in json.iter().enumerate() {
+        let mut bytes = json.iter();
+        loop {
+            // Most of a row is text: its end is looked for by itself.
             if self.text {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.text = false,
-                    _ => {}
+                if std::mem::take(&mut self.escaped) && bytes.next().is_none() {
+                    self.escaped = true;
+                }
+                match bytes.find(|byte| matches!(byte, b'"' | b'\\')) {
+                    Some(b'"') => self.text = false,
+                    Some(_) => self.escaped = true,
+                    None => return (json.len(), false),
                 }
                 continue;
             }
-            match byte {
-                b'"' => self.text = true,
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => {
+            match bytes.find(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']')) {
+                Some(b'"') => self.text = true,
+                Some(b'{' | b'[') => self.depth += 1,
+                Some(_) => {
                     self.depth = self.depth.saturating_sub(1);
                     if self.depth == 0 {
-                        return (index + 1, true);
+                        return (json.len() - bytes.len(), true);
                     }
                 }
-                _ => {}
+                None => return (json.len(), false),
             }
         }
-        (json.len(), false)
     }
 
     fn row(&mut self, json: &[u8]) {
-        match serde_json::from_slice::<Listed>(json) {
+        match json::read::<Listed>(json) {
             Ok(listed) if listed.id.is_empty() => {
                 self.bad = Some("a container without an id".to_owned());
             }
@@ -317,7 +322,7 @@ impl List {
         match (self.bad, self.at) {
             (Some(bad), _) => Err(bad),
             (None, At::End) => Ok(self.rows),
-            (None, At::NoList) => Err(match serde_json::from_slice::<IgnoredAny>(&self.held) {
+            (None, At::NoList) => Err(match json::read::<IgnoredAny>(&self.held) {
                 Ok(_) => "it is no list of containers".to_owned(),
                 Err(error) => error.to_string(),
             }),
@@ -331,7 +336,7 @@ impl List {
 /// # Errors
 /// What is wrong with the JSON, and where; or that it is no container.
 pub fn inspected(json: &[u8]) -> Result<Inspected, String> {
-    let answer: Answer = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let answer: Answer = json::read(json).map_err(|error| error.to_string())?;
     if answer.id.is_empty() {
         return Err("the answer has no container id".to_owned());
     }
@@ -586,7 +591,7 @@ impl From<Answer<'_>> for Inspected {
         if !shares {
             ports.extend(settings.ports.tcp());
         }
-        ports.sort_unstable();
+        order::sort(&mut ports);
         ports.dedup();
         let networks = if shares {
             Box::default()
@@ -662,7 +667,7 @@ impl From<Answer<'_>> for Inspected {
                         )
                     })
                     .collect();
-                mounts.sort_by(|a, b| a.1.cmp(&b.1));
+                order::sort_by(&mut mounts, |a, b| a.1.cmp(&b.1));
                 mounts
             },
         }

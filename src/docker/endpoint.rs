@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::version::Version;
 use crate::error::{Error, Kind, Result};
+use crate::json;
 use crate::transport::{Address, Tls};
 
 /// The usual socket of a Docker daemon.
@@ -356,7 +357,7 @@ fn current_context(folder: &Path) -> Result<Option<(String, String)>> {
     let Some(json) = read(&path)? else {
         return Ok(None);
     };
-    let config: ConfigFile = serde_json::from_slice(&json).map_err(|error| {
+    let config: ConfigFile = json::read(&json).map_err(|error| {
         Error::new(tried(), error)
             .hint("it names docker's current context; mend it, or set DOCKER_HOST")
     })?;
@@ -418,7 +419,7 @@ fn context(name: &str, origin: &str, folder: Option<&Path>) -> Result<Address> {
         let Ok(Some(json)) = read(&entry.path().join("meta.json")) else {
             continue;
         };
-        let Ok(meta) = serde_json::from_slice::<Meta>(&json) else {
+        let Ok(meta) = json::read::<Meta>(&json) else {
             continue;
         };
         if meta.name != name {

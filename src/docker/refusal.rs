@@ -12,6 +12,7 @@ use super::text::Text;
 use super::wire::Fault;
 use crate::error::{Error, Kind};
 use crate::http::Head;
+use crate::json;
 use crate::transport::{self, Address};
 
 /// How much of a refusal's body is repeated; a proxy's page can be long.
@@ -156,7 +157,7 @@ pub(super) fn refused(ask: Ask, address: &Address, head: &Head, body: &[u8]) -> 
 
 /// Whether a 404 means that there is no such container, and not that the path is unknown.
 pub(super) fn no_such_container(body: &[u8]) -> bool {
-    serde_json::from_slice::<Message>(body).is_ok_and(|said| {
+    json::read::<Message>(body).is_ok_and(|said| {
         !said.message.is_empty() && !said.message.as_str().eq_ignore_ascii_case("page not found")
     })
 }
@@ -170,7 +171,7 @@ struct Message<'a> {
 
 /// A refusal's body in one line: the message of Docker's JSON, or the text of a proxy's page without its tags.
 pub(super) fn words(body: &[u8]) -> String {
-    let text = match serde_json::from_slice::<Message>(body) {
+    let text = match json::read::<Message>(body) {
         Ok(said) => said.message.0.into_owned(),
         Err(_) => without_tags(&String::from_utf8_lossy(body)),
     };

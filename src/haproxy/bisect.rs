@@ -3,6 +3,7 @@
 //! A check costs 30 to 110 ms, so the most suspicious are tried first: those that HAProxy's words point
 //! at, then those that changed, by halving, then all. What cannot be cleared within the limit is held back.
 
+use crate::order;
 use std::collections::BTreeSet;
 
 /// Most checks of one search: enough for five offenders among a thousand services.
@@ -74,7 +75,7 @@ pub fn search<'s, E>(
         .copied()
         .collect();
     let mut group = suspects.changed.clone();
-    let mut back: BTreeSet<&str> = group.iter().copied().collect();
+    let mut back: BTreeSet<&str> = order::gathered(group.iter().copied());
     if group.is_empty() || refused(&back)?.0.is_some() {
         if suspects.others.is_empty() {
             return Ok(None);

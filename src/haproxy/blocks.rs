@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use crate::config::{self, Config, Part, PartKind};
+use crate::order;
 
 /// A new config and the last good one, by services.
 pub struct Blocks<'c> {
@@ -105,7 +106,7 @@ impl<'c> Blocks<'c> {
             self.insert_backends(old, back, &mut inserts);
         }
         // Stable: what goes to one place stays in the last good config's order.
-        inserts.sort_by_key(|(at, _)| *at);
+        order::sort_by_key(&mut inserts, |(at, _)| *at);
         let cuts = self
             .new_parts
             .iter()

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::{self, Durability};
+use crate::json;
 
 /// Version of the file's shape.
 const VERSION: u32 = 1;
@@ -65,7 +66,7 @@ impl Memory {
     /// What HAProxy last took, if it is known and was for this config file.
     pub fn taken(&self) -> Option<Taken> {
         let text = std::fs::read(&self.taken).ok()?;
-        let record: Record = serde_json::from_slice(&text).ok()?;
+        let record: Record = json::read(&text).ok()?;
         let ours = record.version == VERSION && record.config == self.config;
         ours.then(|| Taken {
             loaded: record.loaded.unwrap_or_else(|| record.fingerprint.clone()),

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::atomic_file::{self, Installed, Staged};
 use crate::config::{self, Config, Printed};
 use crate::error::{Error, Kind, Result};
+use crate::order;
 use bisect::Suspects;
 use blocks::Blocks;
 use held::Held;
@@ -520,7 +521,7 @@ impl Haproxy {
         };
         let mut good = None;
         let found = bisect::search(&suspects, &words, bisect::CHECKS_MAX, |back| {
-            let back: BTreeSet<&str> = back.union(unasked).copied().collect();
+            let back: BTreeSet<&str> = order::gathered(back.union(unasked).copied());
             let text = Printed::new(Cow::Owned(blocks.holding_back(&back)));
             match self.check(text, path)? {
                 Ok(passed) => {

@@ -3,6 +3,7 @@
 //! Reads only; never signals one. A process in a container is seen like any other, as far as this process may
 //! look; what it may not see is simply not there. Rules: proc(5), HAProxy management guide, "Starting HAProxy".
 
+use crate::order;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ pub fn all(proc: &Path) -> Vec<Process> {
         .filter(|pid| is_haproxy(&proc.join(pid.to_string())))
         .map(|pid| (pid, parent(&proc.join(pid.to_string()))))
         .collect();
-    found.sort_unstable();
+    order::sort(&mut found);
     let mut all = Vec::new();
     for (pid, parent) in &found {
         let is_worker = found.iter().any(|(other, _)| Some(*other) == *parent);

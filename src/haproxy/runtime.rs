@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use super::servers::{self, Rows};
 use super::socket::{self, SocketAddr};
 use crate::config::{self, BackendChange, Config, PartKind, Server};
+use crate::order;
 
 /// Time limit of one command; HAProxy answers within 10 ms, also with 5,000 servers.
 const COMMAND_LIMIT: Duration = Duration::from_secs(2);
@@ -124,13 +125,11 @@ impl Runtime {
     /// Puts servers that the new config has no more into maintenance, ahead of check and swap. Where that
     /// would leave a backend without servers although new ones come, it waits for them.
     pub fn drain(&mut self, old: &Config<'_>, new: &Config<'_>) {
-        let after: BTreeMap<&str, BTreeSet<&str>> = new
-            .backends()
-            .map(|backend| {
-                let names = backend.servers().map(|server| server.name).collect();
-                (backend.name(), names)
-            })
-            .collect();
+        let after: BTreeMap<&str, BTreeSet<&str>> =
+            order::gathered(new.backends().map(|backend| {
+                let names = backend.servers().map(|server| server.name);
+                (backend.name(), order::gathered(names))
+            }));
         for backend in old.backends() {
             let Some(after) = after.get(backend.name()) else {
                 continue;
@@ -226,7 +225,7 @@ impl Runtime {
             }
         }
         let rows = self.rows()?;
-        let changed: BTreeSet<&str> = plans.iter().map(|plan| plan.change.backend).collect();
+        let changed: BTreeSet<&str> = order::gathered(plans.iter().map(|plan| plan.change.backend));
         if let Some(wrong) = differs(new, &rows, &|backend| changed.contains(backend), true) {
             return Err(wrong);
         }
@@ -396,15 +395,16 @@ impl Runtime {
     /// # Errors
     /// When HAProxy does not answer. One server's wait was enough; the others come later.
     fn delete_due(&mut self, config: Option<&Config<'_>>, now: Instant) -> Result<(), Doubt> {
-        let in_file: BTreeSet<(&str, &str)> = config
-            .into_iter()
-            .flat_map(Config::backends)
-            .flat_map(|backend| {
-                backend
-                    .servers()
-                    .map(move |server| (backend.name(), server.name))
-            })
-            .collect();
+        let in_file: BTreeSet<(&str, &str)> = order::gathered(
+            config
+                .into_iter()
+                .flat_map(Config::backends)
+                .flat_map(|backend| {
+                    backend
+                        .servers()
+                        .map(move |server| (backend.name(), server.name))
+                }),
+        );
         let due: Vec<(String, String)> = self
             .out
             .iter()
@@ -648,12 +648,13 @@ fn differs(
 
 /// The backends that belong to services, and not to the operator's own part of the config.
 pub fn backends_of_services<'c>(config: &'c Config<'_>) -> BTreeSet<&'c str> {
-    let starts: BTreeSet<usize> = config
-        .parts()
-        .iter()
-        .filter(|part| part.kind == PartKind::Backend)
-        .map(|part| part.bytes.start)
-        .collect();
+    let starts: BTreeSet<usize> = order::gathered(
+        config
+            .parts()
+            .iter()
+            .filter(|part| part.kind == PartKind::Backend)
+            .map(|part| part.bytes.start),
+    );
     config
         .backends()
         .filter(|backend| starts.contains(&backend.bytes().start))

@@ -11,6 +11,8 @@ use std::fmt;
 
 use super::{Candidate, Instance, Mode, Payload};
 use crate::config::{BACKEND_PREFIX, Config, Line, Section};
+use crate::json;
+use crate::order;
 
 /// Longest piece of somebody else's words that we repeat, in bytes.
 const WORDS_BYTES_MAX: usize = 300;
@@ -160,7 +162,7 @@ pub fn decode(status: u16, content_type: Option<&str>, body: &[u8]) -> Result<St
             start: one_line(&String::from_utf8_lossy(body)),
         });
     }
-    let value: serde_json::Value = match serde_json::from_slice(body) {
+    let value: serde_json::Value = match json::read(body) {
         Ok(value) => value,
         Err(cause) => {
             let text = String::from_utf8_lossy(body);
@@ -218,7 +220,7 @@ pub fn decode(status: u16, content_type: Option<&str>, body: &[u8]) -> Result<St
 
 /// The service's own words in the body of an error: its message, or the beginning of the text.
 fn words_of(body: &[u8]) -> String {
-    let message = serde_json::from_slice::<serde_json::Value>(body)
+    let message = json::read::<serde_json::Value>(body)
         .ok()
         .and_then(|value| {
             ["message", "errorMessage", "Message"]
@@ -382,7 +384,7 @@ pub fn missing(payload: &Payload, config: &Config<'_>, trust: bool) -> Vec<Strin
             missing.push(format!("the rule of {name} is missing"));
         } else if found.len() != wanted.len() || !found.iter().all(|one| wanted.contains(*one)) {
             let mut found: Vec<_> = found.iter().map(ToString::to_string).collect();
-            found.sort();
+            order::sort(&mut found);
             missing.push(format!(
                 "the rule of {name} matches {} instead of {}",
                 found.join(", "),
@@ -676,7 +678,7 @@ fn wrong_order(payload: &Payload, routes: &Routes<'_>) -> Option<String> {
             }
         }
     }
-    paths.sort();
+    order::sort(&mut paths);
     let mut outer: Vec<&(String, usize, usize, &str)> = Vec::new();
     for path in &paths {
         while outer

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::template::{self, Base, LeftOut, Places, Server, Service};
 use super::{Candidate, Edit, Instance, Payload, Registry, Running};
 use crate::error::{Error, Result};
+use crate::order;
 
 /// Most services of one table. Four times what HAProxy was measured with.
 const SERVICES_MAX: usize = 20_000;
@@ -254,7 +255,9 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
     let mut left_out = Vec::new();
     // Stable: of two addresses of one instance the later one counts.
     let mut running: Vec<&Running> = payload.running.iter().collect();
-    running.sort_by(|a, b| (&a.service_name, &a.id).cmp(&(&b.service_name, &b.id)));
+    order::sort_by(&mut running, |a, b| {
+        (&a.service_name, &a.id).cmp(&(&b.service_name, &b.id))
+    });
     let known: HashMap<&str, &Candidate> = stored
         .services
         .iter()
@@ -266,7 +269,7 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
     for candidate in &payload.candidates {
         let again = places.get(candidate.service_name.as_str());
         if let Some(entry) = again.and_then(|&place| order.get_mut(place)) {
-            entry.instances.extend(&candidate.containers);
+            entry.again.push(candidate);
             continue;
         }
         let service = settings(candidate);
@@ -281,7 +284,8 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
         order.push(Entry {
             candidate,
             service,
-            instances: candidate.containers.iter().collect(),
+            instances: &candidate.containers,
+            again: Vec::new(),
         });
     }
     let mut forgotten_no_more: Vec<&Candidate> = stored
@@ -291,20 +295,26 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
         .filter(|service| !of(&running, &service.service_name).is_empty())
         .filter(|service| template::fault(&settings(service)).is_none())
         .collect();
-    forgotten_no_more.sort_by(|a, b| a.service_name.cmp(&b.service_name));
+    order::sort_by(&mut forgotten_no_more, |a, b| {
+        a.service_name.cmp(&b.service_name)
+    });
     order.extend(forgotten_no_more.into_iter().map(|candidate| Entry {
         candidate,
         service: settings(candidate),
-        instances: Vec::new(),
+        instances: &[],
+        again: Vec::new(),
     }));
 
-    let mut state: State<&str> = State::default();
+    let mut state: State<&str> = State {
+        services: Vec::with_capacity(order.len()),
+    };
     let mut services = Vec::with_capacity(order.len());
     for entry in order {
         let Entry {
             candidate,
             mut service,
             instances,
+            again,
         } = entry;
         let name = candidate.service_name.as_str();
         let stored_ip = |id: &str| {
@@ -325,10 +335,11 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
         addresses.extend(
             instances
                 .iter()
+                .chain(again.iter().flat_map(|candidate| &candidate.containers))
                 .map(|one| (one.id.as_str(), one.ip.as_str())),
         );
         // Stable: what was said last of an id counts.
-        addresses.sort_by_key(|(id, _)| *id);
+        order::sort_by_key(&mut addresses, |(id, _)| *id);
         let mut containers: Vec<Instance<&str>> = Vec::with_capacity(addresses.len());
         service.servers.reserve_exact(addresses.len());
         for (at, &(id, ip)) in addresses.iter().enumerate() {
@@ -358,7 +369,7 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
             });
         }
     }
-    state.services.sort_by_key(|service| service.service_name);
+    order::sort_by_key(&mut state.services, |service| service.service_name);
     let mut seen = HashSet::new();
     left_out.retain(|entry| seen.insert((entry.service.clone(), entry.why.clone())));
     Merged {
@@ -372,7 +383,9 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
 struct Entry<'p> {
     candidate: &'p Candidate,
     service: Service<'p>,
-    instances: Vec<&'p Instance>,
+    instances: &'p [Instance],
+    /// Further candidates of this name, of which the instances count.
+    again: Vec<&'p Candidate>,
 }
 
 /// What runs of one service, in a list sorted by service.

@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Fingerprint;
 use crate::error::Result;
+use crate::order;
 
 /// How requests are told apart: by host name or by the first part of the path.
 #[derive(
@@ -267,13 +268,13 @@ impl Payload {
 /// path rules with the longest predicate first, then by name; containers and `running` by id. First
 /// match wins in HAProxy, so `api/v2` must stand before `api`.
 pub fn sort(payload: &mut Payload) {
-    payload.candidates.sort_by(in_order);
+    order::sort_by(&mut payload.candidates, in_order);
     for candidate in &mut payload.candidates {
-        candidate.containers.sort();
+        order::sort(&mut candidate.containers);
     }
-    payload
-        .running
-        .sort_by(|a, b| (&a.service_name, &a.id, &a.ip).cmp(&(&b.service_name, &b.id, &b.ip)));
+    order::sort_by(&mut payload.running, |a, b| {
+        (&a.service_name, &a.id, &a.ip).cmp(&(&b.service_name, &b.id, &b.ip))
+    });
 }
 
 /// The order of two candidates in a payload; see [`sort`].

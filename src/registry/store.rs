@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::embedded::{Memory, State};
 use crate::atomic_file::{self, Durability};
 use crate::error::{Error, Kind, Result};
+use crate::json;
 
 /// Version of the file's format. A file of another version is put aside, not guessed at.
 const VERSION: u32 = 1;
@@ -181,13 +182,13 @@ fn encode(state: &State<&str>, mut file: &mut dyn io::Write) -> io::Result<()> {
 /// The state in a file's bytes, or why it cannot be used.
 fn decode(bytes: &[u8]) -> std::result::Result<State, String> {
     let Version { version } =
-        serde_json::from_slice(bytes).map_err(|cause| format!("it is damaged ({cause})"))?;
+        json::read(bytes).map_err(|cause| format!("it is damaged ({cause})"))?;
     if version != VERSION {
         return Err(format!(
             "it has version {version}, and this program knows version {VERSION}"
         ));
     }
-    serde_json::from_slice(bytes).map_err(|cause| format!("it is damaged ({cause})"))
+    json::read(bytes).map_err(|cause| format!("it is damaged ({cause})"))
 }
 
 #[cfg(test)]

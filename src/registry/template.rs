@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Mode;
 use crate::config::{ACL_PREFIX, BACKEND_PREFIX, Config, RULES_MARK, Section};
+use crate::order;
 
 /// Patterns on one acl line. HAProxy takes 64 words a line, so the 61st pattern of an acl would
 /// make it refuse the whole file; the next line of the same acl is an OR.
@@ -558,7 +559,7 @@ fn push_rules(text: &mut String, services: &[&Service<'_>], places: &mut [Place]
         }
     }
     // Stable: equal ones stay in the services' order.
-    others.sort_by_key(|(_, rule)| {
+    order::sort_by_key(&mut others, |(_, rule)| {
         let length = rule.patterns.first().map_or(0, |pattern| pattern.len());
         (rule.kind, Reverse(length))
     });

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Candidate, Instance, Mode, Payload};
+use crate::order;
 
 /// Patterns that fit on the one acl line of the real service's template.
 const PATTERNS_MAX: usize = 50;
@@ -133,7 +134,7 @@ pub(super) fn without_running(payload: &Payload) -> Payload {
                 .into_iter()
                 .filter(|one| known.insert(one.id.clone())),
         );
-        candidate.containers.sort();
+        order::sort(&mut candidate.containers);
     }
     again
 }

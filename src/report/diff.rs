@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use crate::order;
+
 /// Unchanged lines shown around a change.
 const CONTEXT: usize = 3;
 /// Largest stretch that is compared exactly, in pairs of lines; past it the whole stretch counts as changed.
@@ -168,7 +170,7 @@ fn anchors(old: &[&str], new: &[&str]) -> Vec<(usize, usize)> {
         .into_iter()
         .filter_map(|(line, at)| Some((at?, (*there.get(&line)?)?)))
         .collect();
-    pairs.sort_unstable();
+    order::sort(&mut pairs);
     longest_rising(&pairs)
 }
 

@@ -13,6 +13,7 @@ use crate::description::{self, Said, shown};
 use crate::docker::container::{Inspected, State};
 use crate::error::{Error, escaped};
 use crate::inventory::{Interest, Keyword};
+use crate::order;
 use crate::registry::{Candidate, Mode};
 use crate::service::{Finding, Selection, Verdict, short};
 use crate::survey::Survey;
@@ -138,16 +139,18 @@ impl Explanation {
                 )
             })
             .collect();
-        let judged: BTreeMap<&str, ()> = selection
-            .verdicts
-            .iter()
-            .map(|verdict| (verdict.id.as_str(), ()))
-            .collect();
-        let names: BTreeMap<&str, &str> = survey
-            .running
-            .iter()
-            .map(|row| (row.id.as_str(), row.name.as_str()))
-            .collect();
+        let judged: BTreeMap<&str, ()> = order::gathered(
+            selection
+                .verdicts
+                .iter()
+                .map(|verdict| (verdict.id.as_str(), ())),
+        );
+        let names: BTreeMap<&str, &str> = order::gathered(
+            survey
+                .running
+                .iter()
+                .map(|row| (row.id.as_str(), row.name.as_str())),
+        );
         let mut unread: Vec<&str> = Vec::new();
         for (id, why) in &survey.unread {
             let name = names.get(id.as_str()).copied().unwrap_or(short(id));
@@ -164,7 +167,9 @@ impl Explanation {
                 notes: Vec::new(),
             });
         }
-        containers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        order::sort_by(&mut containers, |a, b| {
+            (&a.name, &a.id).cmp(&(&b.name, &b.id))
+        });
         let mut not_monitored: Vec<String> = survey
             .running
             .iter()
@@ -172,7 +177,7 @@ impl Explanation {
             .filter(|row| !unread.contains(&row.id.as_str()))
             .map(|row| row.name.clone())
             .collect();
-        not_monitored.sort();
+        order::sort(&mut not_monitored);
         Explanation {
             keyword: asked.keyword.to_owned(),
             registry: if asked.cosmos { COSMOS } else { "built-in" }.to_owned(),

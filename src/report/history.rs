@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::atomic_file::{self, Durability};
 use crate::config;
 use crate::error::{Error, Kind, Result};
+use crate::json;
 use crate::report::moment;
 use crate::timestamp::Timestamp;
 
@@ -102,7 +103,7 @@ impl History {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(denied(Error::new(tried(), &e), &e)),
         };
-        let index: Index = serde_json::from_slice(&bytes).map_err(|e| {
+        let index: Index = json::read(&bytes).map_err(|e| {
             Error::new(tried(), e).hint("remove it; a new one begins with the next change")
         })?;
         if index.version != VERSION {
@@ -191,7 +192,7 @@ impl History {
             fingerprint: String::new(),
         };
         let error = match read(&file, INDEX_BYTES_MAX) {
-            Ok(bytes) => return Ok(Some(serde_json::from_slice(&bytes).unwrap_or(unknown))),
+            Ok(bytes) => return Ok(Some(json::read(&bytes).unwrap_or(unknown))),
             Err(e) if e.kind() == io::ErrorKind::FileTooLarge => return Ok(Some(unknown)),
             Err(e) => e,
         };

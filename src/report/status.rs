@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
+use crate::json;
 use crate::report::history::{self, Hold};
 use crate::report::moment;
 use crate::report::record::{self, Record};
@@ -187,8 +188,7 @@ pub fn read(state_dir: &Path) -> Result<Option<Status>> {
     }
     let mend =
         "is it of another version of cosmonaut? the running watch writes it anew within a minute";
-    let status: Status =
-        serde_json::from_slice(&bytes).map_err(|e| Error::new(tried(), e).hint(mend))?;
+    let status: Status = json::read(&bytes).map_err(|e| Error::new(tried(), e).hint(mend))?;
     if status.format != VERSION {
         let why = format!("it has format {}, known is {VERSION}", status.format);
         return Err(Error::new(tried(), why).hint(mend));

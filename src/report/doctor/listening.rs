@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::haproxy::process;
+use crate::order;
 
 /// State of a socket that listens, as `/proc/PID/net/tcp` has it.
 const LISTENS: &str = "0A";
@@ -36,7 +37,7 @@ fn of(proc: &Path, id: &str) -> Option<Listening> {
         }
     }
     for ports in [&mut all.ports, &mut all.loopback] {
-        ports.sort_unstable();
+        order::sort(ports);
         ports.dedup();
     }
     read.then_some(all)
