@@ -5,7 +5,7 @@
 //! each with the pid of its last holder in it.
 
 use std::fs::{File, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -81,10 +81,15 @@ pub fn take_unless(
         }
         pause = (pause * 2).min(PAUSES.1);
     }
-    // The pid is for people; a lock without it is a lock all the same.
-    let _ = file
-        .set_len(0)
-        .and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+    // The pid is for people; a lock without it is a lock all the same. Each pass takes it, and a file that is
+    // written waits for the file system's journal while Docker works with it.
+    let pid = std::process::id();
+    if holder_in(&mut file) != Some(pid) {
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(pid.to_string().as_bytes()));
+    }
     Ok(Lock { file })
 }
 

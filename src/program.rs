@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::Timespec;
+use rustix::fs::{MemfdFlags, OFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -41,7 +41,7 @@ pub struct Ended {
 }
 
 /// Runs a program to its end, without input. `name` is what it is called in messages; `folder` is where
-/// its output is kept meanwhile, in a file without a name.
+/// its output is kept meanwhile, in a file without a name, on a kernel that has no files in memory.
 ///
 /// # Errors
 /// When it cannot be started (the kind of `std::io::Error` is then in `on_start`'s hands), runs longer
@@ -149,8 +149,14 @@ fn stop_leftovers(child: &Child, name: &str) {
     }
 }
 
-/// A file without a name, so that nothing is left behind even by kill -9.
+/// A file without a name, so that nothing is left behind even by kill -9; in memory where the kernel has that,
+/// since a file that is made waits for the file system's journal, which Docker keeps busy just then.
 fn output_file(folder: &Path) -> Result<File> {
+    if let Ok(memory) = rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC)
+        && rustix::fs::fcntl_setfl(&memory, OFlags::APPEND).is_ok()
+    {
+        return Ok(File::from(memory));
+    }
     // Two threads may run a program each, and in containers every process may be number 1.
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
