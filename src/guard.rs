@@ -24,36 +24,6 @@ pub struct Guard {
     heard_of: BTreeSet<String>,
 }
 
-/// The servers of one config: container ids in the longest form known, sorted.
-#[derive(Debug)]
-pub struct Servers(Vec<Id>);
-
-impl Servers {
-    fn of<'i>(ids: impl IntoIterator<Item = &'i str>) -> Servers {
-        let mut routed: Vec<&str> = ids.into_iter().collect();
-        order::sort(&mut routed);
-        routed.dedup_by(|one, other| service::short(one) == service::short(other));
-        Servers(routed.into_iter().map(Id::new).collect())
-    }
-
-    /// What this payload asks for; `known` are the whole ids of this host's containers, sorted.
-    pub fn of_payload<'i>(payload: &Payload, known: impl IntoIterator<Item = &'i str>) -> Servers {
-        let mut ids: Vec<&str> = payload.running.iter().map(|one| one.id.as_str()).collect();
-        order::sort(&mut ids);
-        let mut known = known.into_iter().peekable();
-        for id in &mut ids {
-            while known
-                .next_if(|whole| service::short(whole) < service::short(id))
-                .is_some()
-            {}
-            if let Some(whole) = known.peek().filter(|whole| whole.starts_with(*id)) {
-                *id = whole;
-            }
-        }
-        Servers::of(ids)
-    }
-}
-
 impl Guard {
     /// Docker said something of this container.
     pub fn heard_of(&mut self, id: &str) {
@@ -67,15 +37,28 @@ impl Guard {
 
     /// HAProxy has these servers: container ids, whole or short.
     pub fn has<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
-        self.applied(Servers::of(ids));
+        let mut routed: Vec<&str> = ids.into_iter().collect();
+        order::sort(&mut routed);
+        routed.dedup_by(|one, other| service::short(one) == service::short(other));
+        self.routed = Some(routed.into_iter().map(Id::new).collect());
+        self.heard_of.clear();
     }
 
-    /// HAProxy has what a pass came to.
-    pub fn applied(&mut self, servers: Servers) {
-        // Copied to where there is room now: what was made while a payload of thousands was there lies above it, and
-        // keeps the allocator from giving that back.
-        self.routed = Some(servers.0.clone());
-        self.heard_of.clear();
+    /// HAProxy has what this pass came to; `known` are the whole ids of this host's containers, sorted.
+    pub fn applied<'i>(&mut self, payload: &Payload, known: impl IntoIterator<Item = &'i str>) {
+        let mut ids: Vec<&str> = payload.running.iter().map(|one| one.id.as_str()).collect();
+        order::sort(&mut ids);
+        let mut known = known.into_iter().peekable();
+        for id in &mut ids {
+            while known
+                .next_if(|whole| service::short(whole) < service::short(id))
+                .is_some()
+            {}
+            if let Some(whole) = known.peek().filter(|whole| whole.starts_with(*id)) {
+                *id = whole;
+            }
+        }
+        self.has(ids);
     }
 
     /// The ids of servers that this pass would take away without a word of Docker's, if they are too many.
@@ -215,7 +198,7 @@ mod tests {
         ] {
             let mut guard = Guard::default();
             assert_eq!(guard.objection(&payload(has), &paused(inspected)), None);
-            guard.applied(Servers::of_payload(&payload(had), []));
+            guard.applied(&payload(had), []);
             heard.iter().for_each(|id| guard.heard_of(id));
             let objection = guard.objection(&payload(has), &paused(inspected));
             let expected = expected.map(|ids| ids.iter().map(|&id| id.to_owned()).collect());
@@ -233,10 +216,7 @@ mod tests {
         ];
         let short: Vec<&str> = whole.iter().map(|id| service::short(id)).collect();
         let mut guard = Guard::default();
-        guard.applied(Servers::of_payload(
-            &payload(&short),
-            whole.iter().map(String::as_str),
-        ));
+        guard.applied(&payload(&short), whole.iter().map(String::as_str));
         assert_eq!(guard.size(), 4);
         let objection = guard.objection(&payload(&[]), &Selection::default());
         assert_eq!(

@@ -17,7 +17,7 @@ use crate::service::Selection;
 pub const TOUCHED_MAX: usize = 32;
 
 /// The services of one payload.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Roster {
     table: String,
     /// In the order of the payload.
@@ -32,7 +32,7 @@ pub struct Roster {
     digest: Digest,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Entry {
     rank: Rank,
     /// Where its name is.
@@ -44,7 +44,7 @@ struct Entry {
 }
 
 /// Hashes of a service's predicates; most have one.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Claims {
     One(u64),
     Several(Box<[u64]>),
@@ -102,12 +102,6 @@ impl Roster {
             roster.insert(at, candidate)?;
         }
         Some(roster)
-    }
-
-    /// The same, copied to where there is room now: what was made while a payload of thousands was there lies above
-    /// it, and keeps the allocator from giving that back.
-    pub fn settled(self) -> Roster {
-        self.clone()
     }
 
     /// How many services there are.

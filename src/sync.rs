@@ -17,7 +17,7 @@ use crate::docker::container::{Container, Inspected};
 use crate::docker::{Answer, Docker};
 use crate::error::{Error, Kind, Result};
 use crate::flapping::Flapping;
-use crate::guard::{Guard, Servers};
+use crate::guard::Guard;
 use crate::haproxy::{self, Haproxy};
 use crate::inbox::News;
 use crate::inventory::{Interest, Inventory, Known, LENDERS_DEEP_MAX, Touched};
@@ -321,25 +321,23 @@ impl Syncer {
             || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
-            self.guard.applied(self.servers(&payload));
+            self.applied(&payload);
             record.answers = Some(self.answers());
             return Ok(Ended::Unchanged);
         }
-        let servers = self.servers(&payload);
-        let roster = self.goes_by_touched();
-        let roster = roster.then(|| Roster::new(&payload, &self.selection));
         let text = self.registry.config(&payload)?;
-        // It is as large as all that is known of the containers.
-        drop(payload);
         record.ask = Some(looked.elapsed());
         let mounts = self.inventory.haproxy_mounts();
         let ended = apply(&mut self.haproxy, mounts, &text, &request, record);
         drop(text);
         record.answers = Some(self.answers());
         let ended = ended?;
-        self.guard.applied(servers);
-        self.registry.settle();
-        self.roster = roster.flatten().map(Roster::settled);
+        self.applied(&payload);
+        if self.goes_by_touched() {
+            self.roster = Roster::new(&payload, &self.selection);
+        }
+        // The history reads the whole file once more.
+        drop(payload);
         self.keep(ended, record);
         Ok(ended)
     }
@@ -498,10 +496,11 @@ impl Syncer {
         }
     }
 
-    /// The servers that HAProxy has once it has taken this payload.
-    fn servers(&self, payload: &Payload) -> Servers {
+    /// HAProxy has what this payload asked for.
+    fn applied(&mut self, payload: &Payload) {
         let known = self.inventory.monitored();
-        Servers::of_payload(payload, known.map(|known| &*known.container.id))
+        self.guard
+            .applied(payload, known.map(|known| &*known.container.id));
     }
 
     fn lock(&self) -> Result<lock::Lock> {

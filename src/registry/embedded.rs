@@ -129,10 +129,7 @@ impl Embedded {
         }
         match self.memory.save(table, state) {
             Ok(()) => {
-                match &mut self.saved {
-                    Some((at, saved)) if at == table => *saved = hash,
-                    saved => *saved = Some((table.to_owned(), hash)),
-                }
+                self.saved = Some((table.to_owned(), hash));
                 self.save_failed = None;
             }
             // The state can be made again from Docker; the config that follows from it cannot wait
@@ -218,10 +215,6 @@ impl Registry for Embedded {
         }
         self.places = Some(places);
         Some(&self.last)
-    }
-
-    fn settle(&mut self) {
-        self.places = self.places.clone();
     }
 
     fn is_remote(&self) -> bool {

@@ -118,9 +118,6 @@ pub trait Registry {
         None
     }
 
-    /// Moves what it keeps of the last answer to where there is room for it now.
-    fn settle(&mut self) {}
-
     /// Whether asking costs somebody something, so that the same is not asked twice.
     fn is_remote(&self) -> bool;
 
