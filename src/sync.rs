@@ -417,20 +417,23 @@ impl Syncer {
             return Ok(Ended::Unchanged);
         }
         debug_assert!(self.is_whole(&request), "sorted again it is the same");
-        let ended = match self.registry.amended(&edits) {
-            Some(text) => {
-                record.ask = Some(looked.elapsed());
-                let mounts = self.inventory.haproxy_mounts();
-                apply(&mut self.haproxy, mounts, text, &request, record)?
-            }
+        log::debug!(
+            "{} of {} services are others now",
+            edits.len(),
+            roster.len()
+        );
+        let last = self.haproxy.installed();
+        let text = match last.and_then(|last| self.registry.amended(&edits, last)) {
+            Some(text) => text,
             None => {
                 let payload = self.payload();
-                let text = self.registry.config(&payload)?;
-                record.ask = Some(looked.elapsed());
-                let mounts = self.inventory.haproxy_mounts();
-                apply(&mut self.haproxy, mounts, &text, &request, record)?
+                self.registry.config(&payload)?
             }
         };
+        record.ask = Some(looked.elapsed());
+        let mounts = self.inventory.haproxy_mounts();
+        let ended = apply(&mut self.haproxy, mounts, &text, &request, record)?;
+        drop(text);
         self.guard.changed(&routed, &gone);
         self.roster = Some(roster);
         self.sort_again.get_or_insert(started + SORTED_AGAIN_AFTER);

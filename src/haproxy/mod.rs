@@ -722,6 +722,14 @@ impl Haproxy {
         target(&self.settings.config)
     }
 
+    /// The config at its path without our fingerprint, if nobody has touched it since we put it there.
+    pub fn installed(&self) -> Option<String> {
+        let file = self.file();
+        let mut text = file.is_known().then(|| file.into_text())??;
+        text.truncate(config::split_fingerprint(&text).0.len());
+        Some(text)
+    }
+
     /// The config at its path, as HAProxy would read it.
     pub fn on_disk(&self) -> Option<String> {
         read_text(&self.target())

@@ -10,7 +10,6 @@ mod reach;
 
 pub use reach::Reached;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -434,7 +433,7 @@ impl Cosmos {
 }
 
 impl Registry for Cosmos {
-    fn config(&mut self, payload: &Payload) -> Result<Cow<'_, str>> {
+    fn config(&mut self, payload: &Payload) -> Result<String> {
         let begun = Instant::now();
         let mut retry = Retry::new(self.patience);
         let asked = wire::complete(payload);
@@ -447,7 +446,7 @@ impl Registry for Cosmos {
             Ok(text) => match self.checked(&wanted, text)? {
                 Ok(config) => {
                     self.told.clear();
-                    return Ok(Cow::Owned(config));
+                    return Ok(config);
                 }
                 Err(missing) => summary(&missing),
             },
@@ -482,7 +481,6 @@ impl Registry for Cosmos {
             .ask(&asked, begun, &mut retry)
             .map_err(|failure| failure.error)?;
         self.checked(&wanted, text)?
-            .map(Cow::Owned)
             .map_err(|missing| wrong(&summary(&missing), &self.shown))
     }
 
@@ -675,7 +673,7 @@ mod tests {
     fn ask(server: &Server, payload: &Payload) -> (Result<String>, Vec<u128>) {
         let (pause, waits) = noted();
         let mut cosmos = Cosmos::new(&Settings::new(&server.url), pause).expect("good settings");
-        let answer = cosmos.config(payload).map(Cow::into_owned);
+        let answer = cosmos.config(payload);
         let waits = waits.lock().expect("no test panics here").clone();
         (answer, waits)
     }

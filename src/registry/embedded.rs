@@ -5,7 +5,6 @@
 //! candidates are left out and named, an error changes nothing. It must not know files: what it
 //! remembers goes through [`Memory`], which `store.rs` keeps on disk.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::template::{self, Base, LeftOut, Places, Server, Service};
 use super::{Candidate, Edit, Instance, Payload, Registry, Running};
+use crate::config::fingerprint;
 use crate::error::{Error, Result};
 use crate::order;
 
@@ -73,9 +73,9 @@ pub struct Embedded {
     saved: Option<(String, u64)>,
     left_out: Vec<LeftOut>,
     save_failed: Option<String>,
-    /// The last text, and where the candidates that it was asked for stand in it, where each of them does.
-    last: String,
-    places: Option<Places>,
+    /// Where the candidates of the last payload stand in the text of this fingerprint, the last one, if each of them
+    /// does. The text itself is as large as all the rest, and lies on the disk.
+    places: Option<(Places, String)>,
 }
 
 /// What one payload makes of the stored state.
@@ -104,7 +104,6 @@ impl Embedded {
             saved: None,
             left_out: Vec::new(),
             save_failed: None,
-            last: String::new(),
             places: None,
         }
     }
@@ -146,7 +145,7 @@ impl Embedded {
 }
 
 impl Registry for Embedded {
-    fn config(&mut self, payload: &Payload) -> Result<Cow<'_, str>> {
+    fn config(&mut self, payload: &Payload) -> Result<String> {
         self.places = None;
         let instances = payload.running.len()
             + payload
@@ -178,43 +177,39 @@ impl Registry for Embedded {
             services,
             mut left_out,
         } = merge(&stored, payload);
-        // One text less at the same time, and the state goes before the new one is made.
-        self.last = String::new();
+        // The state goes before the text is made.
         self.keep(&payload.table, &state);
         drop(state);
         let rendered = template::render(&self.base, &services);
         left_out.extend(rendered.left_out);
         let each = left_out.is_empty() && rendered.places.len() == payload.candidates.len();
         self.tell(left_out);
-        self.last = rendered.text;
-        self.places = each.then_some(rendered.places);
-        Ok(Cow::Borrowed(&self.last))
+        self.places = each.then(|| (rendered.places, fingerprint(&rendered.text)));
+        Ok(rendered.text)
     }
 
     /// What is remembered of the table waits for the next whole payload: it is as long as the config, and only
     /// asked for what nobody can be asked about any more.
-    fn amended(&mut self, edits: &[Edit]) -> Option<&str> {
-        let mut places = self.places.take()?;
+    fn amended(&mut self, edits: &[Edit], last: String) -> Option<String> {
+        let (mut places, print) = self.places.take()?;
+        let mut text = last;
+        if fingerprint(&text) != print {
+            return None;
+        }
         for edit in edits {
             let service = match &edit.now {
                 Some(candidate) => Some(alone(candidate)?),
                 None => None,
             };
-            if !places.edit(
-                &mut self.last,
-                &self.base,
-                edit.at,
-                edit.was,
-                service.as_ref(),
-            ) {
+            if !places.edit(&mut text, &self.base, edit.at, edit.was, service.as_ref()) {
                 return None;
             }
         }
         if places.len() > SERVICES_MAX {
             return None;
         }
-        self.places = Some(places);
-        Some(&self.last)
+        self.places = Some((places, fingerprint(&text)));
+        Some(text)
     }
 
     fn is_remote(&self) -> bool {

@@ -5,7 +5,6 @@
 //! back up is by itself: while the built-in registry stands in, Cosmos is asked again now and then, with
 //! one short try, and no change waits for it.
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::cosmos::Cosmos;
@@ -65,7 +64,7 @@ impl Ladder {
                 (Some(stand_in), Some(outage)) => stand_in.after.saturating_sub(now - outage.since),
                 _ => retry::START_MAX,
             });
-        let answer = self.cosmos.config(payload).map(Cow::into_owned);
+        let answer = self.cosmos.config(payload);
         match &answer {
             Ok(_) => {
                 if let Some(outage) = self.outage.take() {
@@ -85,35 +84,27 @@ impl Ladder {
         }
         answer
     }
-
-    fn stand_in_config(&mut self, payload: &Payload) -> Result<Cow<'_, str>> {
-        match &mut self.stand_in {
-            Some(stand_in) => stand_in.registry.config(payload),
-            None => self.cosmos.config(payload),
-        }
-    }
 }
 
 impl Registry for Ladder {
-    fn config(&mut self, payload: &Payload) -> Result<Cow<'_, str>> {
+    fn config(&mut self, payload: &Payload) -> Result<String> {
         let now = Instant::now();
         let probe_later = self
             .outage
             .as_ref()
             .and_then(|outage| outage.probe)
             .is_some_and(|(next, _)| next > now);
-        if let (true, Some(_)) = (probe_later, &self.stand_in) {
-            return self.stand_in_config(payload);
-        }
-        let error = match self.ask_cosmos(payload, now) {
-            Ok(text) => return Ok(Cow::Owned(text)),
-            Err(error) => error,
+        let answer = match (probe_later, &mut self.stand_in) {
+            (true, Some(stand_in)) => return stand_in.registry.config(payload),
+            _ => self.ask_cosmos(payload, now),
         };
-        let (Some(stand_in), Some(outage)) = (&self.stand_in, &mut self.outage) else {
-            return Err(error);
+        let (Err(error), Some(stand_in), Some(outage)) =
+            (&answer, &mut self.stand_in, &mut self.outage)
+        else {
+            return answer;
         };
         if outage.since.elapsed() < stand_in.after {
-            return Err(error);
+            return answer;
         }
         let wait = match outage.probe {
             None => {
@@ -126,7 +117,7 @@ impl Registry for Ladder {
             }
         };
         outage.probe = Some((Instant::now() + wait, wait));
-        self.stand_in_config(payload)
+        stand_in.registry.config(payload)
     }
 
     fn is_remote(&self) -> bool {

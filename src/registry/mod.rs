@@ -26,7 +26,6 @@ pub mod template;
 pub mod url;
 pub mod wire;
 
-use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
 use std::time::Instant;
 
@@ -109,12 +108,13 @@ pub trait Registry {
     ///
     /// # Errors
     /// Nothing may be changed then: the running config stands.
-    fn config(&mut self, payload: &Payload) -> Result<Cow<'_, str>>;
+    fn config(&mut self, payload: &Payload) -> Result<String>;
 
     /// The same for a payload that differs from the last one by these edits alone, of which each is made on what
-    /// the ones before it left. `None` where only a whole payload can tell; the next call must bring one then.
-    fn amended(&mut self, edits: &[Edit]) -> Option<&str> {
-        let _ = edits;
+    /// the ones before it left; `last` is the text that was given for that one. `None` where only a whole payload can
+    /// tell; the next call must bring one then.
+    fn amended(&mut self, edits: &[Edit], last: String) -> Option<String> {
+        let _ = (edits, last);
         None
     }
 

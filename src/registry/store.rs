@@ -264,8 +264,7 @@ mod tests {
         next.running = vec![running("aaaaaaaaaaaa", ""), running("host2", "10.0.9.9")];
         let text = registry(Store::new(&folder.0))
             .config(&next)
-            .expect("a config")
-            .into_owned();
+            .expect("a config");
         assert!(text.contains("acl is_web "), "{text}");
         assert!(
             text.contains("server aaaaaaaaaaaa 10.0.0.1:80 check\n"),
@@ -276,8 +275,7 @@ mod tests {
         next.running.clear();
         let text = registry(Store::new(&folder.0))
             .config(&next)
-            .expect("a config")
-            .into_owned();
+            .expect("a config");
         assert!(!text.contains("web"), "{text}");
         assert_eq!(Store::new(&folder.0).load("t"), Ok(State::default()));
     }
@@ -287,7 +285,7 @@ mod tests {
         let folder = Folder::new("unchanged");
         let mut embedded = registry(Store::new(&folder.0));
         let asked = payload(&[("aaaaaaaaaaaa", "10.0.0.1")]);
-        let text = embedded.config(&asked).expect("a config").into_owned();
+        let text = embedded.config(&asked).expect("a config");
         let file = folder.0.join("t.json");
         fs::remove_file(&file).expect("it was written");
         assert_eq!(embedded.config(&asked).expect("a config"), text);
@@ -324,8 +322,7 @@ mod tests {
             assert_eq!(fs::read(&file).expect("untouched"), bad);
             let text = registry(Store::new(&folder.0))
                 .config(&asked)
-                .expect("a config")
-                .into_owned();
+                .expect("a config");
             assert!(text.contains("server aaaaaaaaaaaa"));
             assert_eq!(fs::read(&file).expect("made again"), good);
             assert_eq!(
@@ -365,13 +362,11 @@ mod tests {
         let asked = payload(&[("aaaaaaaaaaaa", "10.0.0.1")]);
         let text = registry(Store::new(&missing))
             .config(&asked)
-            .expect("a config")
-            .into_owned();
+            .expect("a config");
         assert!(text.contains("server aaaaaaaaaaaa"));
         let text = registry(Store::read_only(&missing))
             .config(&asked)
-            .expect("a config")
-            .into_owned();
+            .expect("a config");
         assert!(text.contains("server aaaaaaaaaaaa"));
     }
 
@@ -383,7 +378,7 @@ mod tests {
         bad.service_name = "b c".to_owned();
         asked.candidates.push(bad);
         let mut embedded = registry(Store::new(&folder.0));
-        let text = embedded.config(&asked).expect("a config").into_owned();
+        let text = embedded.config(&asked).expect("a config");
         assert_accepted(&text);
         assert!(text.contains("server aaaaaaaaaaaa") && !text.contains("bbbbbbbbbbbb"));
         let named: Vec<_> = embedded
@@ -399,8 +394,7 @@ mod tests {
         let folder = Folder::new("empty");
         let text = registry(Store::new(&folder.0))
             .config(&payload(&[]))
-            .expect("a config")
-            .into_owned();
+            .expect("a config");
         assert!(text.contains("use_backend be_web if is_web\n"), "{text}");
         assert!(text.contains("backend be_web\n"), "{text}");
         assert_accepted(&text);

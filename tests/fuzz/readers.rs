@@ -499,7 +499,7 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
         text,
         "same services, same bytes"
     );
-    (payload, text.into_owned())
+    (payload, text)
 }
 
 /// What `explain` prints of them: a container cannot say a line in the name of another one, or move the cursor.
@@ -543,10 +543,7 @@ fn explained(all: &[Inspected], selection: &Selection) {
 }
 
 fn registry_without_services() -> String {
-    built_in()
-        .config(&Payload::default())
-        .expect("no services")
-        .into_owned()
+    built_in().config(&Payload::default()).expect("no services")
 }
 
 /// The config that descriptions become, if any of them is a service: for a real HAProxy to check.

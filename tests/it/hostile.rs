@@ -305,12 +305,12 @@ fn no_description_brings_a_line_of_its_own() {
             let base = Base::built_in(None).expect("the base");
             Embedded::new(base, Box::new(Store::new(&folder)))
         };
-        let text = registry().config(&payload).expect("a config").into_owned();
+        let text = registry().config(&payload).expect("a config");
         let mut nothing = payload.clone();
         nothing.table = "nothing".to_owned();
         nothing.running.clear();
         nothing.candidates.clear();
-        let empty = registry().config(&nothing).expect("a config").into_owned();
+        let empty = registry().config(&nothing).expect("a config");
         let services = payload
             .candidates
             .iter()

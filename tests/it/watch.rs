@@ -859,3 +859,58 @@ fn killed_at_any_moment_it_leaves_a_whole_file() {
         "what is on disk was made live"
     );
 }
+
+/// Of many services only those that were touched are sorted out, and what comes of it is what a look at all gives:
+/// the programs of these tests compare the two in each pass besides.
+#[test]
+fn a_change_among_many_goes_by_what_was_touched() {
+    let sandbox = Sandbox::new("touched");
+    let one = |n: usize, service: usize| {
+        let (ip, service) = (format!("10.4.1.{n}"), format!("s{service:02}"));
+        Container::serving(
+            &format!("asteroid-{n}"),
+            &ip,
+            &service,
+            &format!("{service}.example"),
+        )
+    };
+    for n in 10..60 {
+        sandbox.docker.add(one(n, n));
+    }
+    let mut watch = sandbox.settled_watch(&["-v"]);
+    let there = |ip: &str, is: bool| {
+        sandbox.wait_config(ip, SOON, |routes| routes.has(&format!("{ip}:80")) == is);
+    };
+    sandbox.docker.run(one(60, 60));
+    there("10.4.1.60", true);
+    watch.wait_log("1 of 51 services are others now", SOON);
+    sandbox.docker.run(one(61, 30));
+    there("10.4.1.61", true);
+    sandbox.docker.crash("asteroid-30");
+    there("10.4.1.30", false);
+    sandbox.docker.crash("asteroid-12");
+    there("10.4.1.12", false);
+    watch.wait_log("1 of 50 services are others now", SOON);
+    let touched = sandbox.config();
+    let listed = lists(&sandbox.docker);
+    watch.signal("HUP");
+    sandbox.docker.wait_requests("the look", SOON, |all| {
+        all.iter().filter(|request| request.is_list()).count() > listed
+    });
+    stays(
+        "a look at all changes nothing",
+        Duration::from_secs(1),
+        || sandbox.config() == touched,
+    );
+
+    // Somebody writes into the file, as long as it was: what is made of it must not go by what was there.
+    let foreign = touched.replace("maxconn 2000", "maxconn 2001");
+    assert_ne!(foreign, touched);
+    std::fs::write(sandbox.config_path(), foreign).expect("the file is there");
+    sandbox.docker.run(one(62, 62));
+    there("10.4.1.62", true);
+    let config = sandbox.config();
+    assert!(config.contains("maxconn 2000") && !config.contains("maxconn 2001"));
+    watch.still_runs();
+    watch.stop();
+}
