@@ -145,6 +145,8 @@ pub(crate) fn registry(
     }))
 }
 
+/// Apart in the program: most do without (see `scripts/release.ld`).
+#[inline(never)]
 pub(crate) fn cosmos(options: &Options, url: &str, pause: cosmos::Pause) -> Result<Cosmos> {
     let settings = cosmos::Settings {
         headers: options.cosmos_headers.0.clone(),

@@ -40,6 +40,9 @@ const WATCH_LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Does what the command line asks for; returns the exit code.
 ///
+/// The commands that end by themselves are functions of their own in the program, too: a `watch` does without them in
+/// memory (see `scripts/release.ld`).
+///
 /// # Errors
 /// When it fails; nothing was broken then.
 pub(crate) fn act(action: &Action, options: &Options) -> Result<u8> {
@@ -115,6 +118,7 @@ fn print_changes(ended: &Result<Ended>, syncer: &Syncer) -> Result<()> {
     }
 }
 
+#[inline(never)]
 fn show_explanation(options: &Options, container: Option<&str>, json: bool) -> Result<()> {
     let mut syncer = Syncer::new(looking(
         options,
@@ -147,6 +151,7 @@ fn show_explanation(options: &Options, container: Option<&str>, json: bool) -> R
     }
 }
 
+#[inline(never)]
 fn show_plan(options: &Options, ask: bool) -> Result<u8> {
     let store = Store::read_only(&options.state_dir);
     let stand_in = options.cosmos_url.is_some() && !ask;
@@ -178,6 +183,7 @@ fn show_plan(options: &Options, ask: bool) -> Result<u8> {
     })
 }
 
+#[inline(never)]
 fn show_status(options: &Options, json: bool) -> Result<u8> {
     let dir = &options.state_dir;
     let now = moment::now();
@@ -203,6 +209,7 @@ fn hold_or_word(history: &History) -> Option<Hold> {
     })
 }
 
+#[inline(never)]
 fn show_history(options: &Options) -> Result<()> {
     let history = History::new(&options.state_dir);
     let entries = history.entries()?;
@@ -217,6 +224,7 @@ fn show_history(options: &Options) -> Result<()> {
     ))
 }
 
+#[inline(never)]
 fn roll_back(options: &Options, number: Option<u32>) -> Result<()> {
     let mut syncer = Syncer::new(parts(options, impatient())?);
     let (entry, ended) = syncer.roll_back(number)?;
@@ -233,6 +241,7 @@ fn roll_back(options: &Options, number: Option<u32>) -> Result<()> {
     ))
 }
 
+#[inline(never)]
 fn resume(options: &Options) -> Result<()> {
     let dir = &options.state_dir;
     if !History::new(dir).end_hold()? {
@@ -289,6 +298,7 @@ fn watch_on(options: &Options) -> Result<()> {
 }
 
 /// `doctor`: tells each finding as soon as it is made, or all of them as JSON.
+#[inline(never)]
 fn examine(options: &Options, ask: bool, json: bool) -> Result<u8> {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let state_dir = absolute(&options.state_dir);
