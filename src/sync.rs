@@ -217,7 +217,8 @@ impl Syncer {
         looks
             .chain(self.haproxy.next_due())
             .chain(self.registry_due())
-            .chain(self.sort_again)
+            // A look that is owed has its own time.
+            .chain(self.sort_again.filter(|_| self.owed == Look::Changes))
             .min()
     }
 
@@ -268,6 +269,9 @@ impl Syncer {
     fn steps(&mut self, news: &News, look: Look, record: &mut Record) -> Result<Ended> {
         self.owed = self.owed.max(look);
         self.resume |= news.resume;
+        // Whatever becomes of this pass, it is not due at once again.
+        let now = Instant::now();
+        let sort_again = self.sort_again.take_if(|at| *at <= now).is_some();
         let _lock = self.lock().inspect_err(|_| {
             // The news was taken out of the inbox and is not told again.
             if !news.changes.is_empty() {
@@ -284,14 +288,12 @@ impl Syncer {
         // It stands again when this pass has gone well.
         let roster = self.roster.take().filter(|_| look == Look::Changes);
         let touched = self.inventory.take_touched();
-        let sort_again = self.sort_again.is_some_and(|at| at <= started);
         if let Some(roster) = roster.filter(|_| !held && !news.asked && !sort_again)
             && let Some(change) = self.change(roster, touched)
         {
             record.look = Some(started.elapsed());
             return self.amend(change, started, record);
         }
-        self.sort_again = None;
         let mut payload = self.payload();
         if held {
             self.said.say(&self.selection);
@@ -326,6 +328,7 @@ impl Syncer {
             return Ok(Ended::Unchanged);
         }
         let text = self.registry.config(&payload)?;
+        self.sort_again = None;
         record.ask = Some(looked.elapsed());
         let mounts = self.inventory.haproxy_mounts();
         let ended = apply(&mut self.haproxy, mounts, &text, &request, record);
@@ -413,6 +416,7 @@ impl Syncer {
         let request = roster.digest();
         if edits.is_empty() && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
+            self.guard.changed(&routed, &gone);
             self.roster = Some(roster);
             return Ok(Ended::Unchanged);
         }
