@@ -4,13 +4,17 @@
 //! the payload a config, and HAProxy gets the config. It keeps what is known between two passes. Nothing
 //! is applied before everything was looked at once: knowing no containers is not the same as there being none.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod before;
+mod said;
+mod touched;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::address::weave::{self, Elsewhere, View};
-use crate::address::{self, Address, Context, Source};
+use crate::address::{self, Address, Context};
 use crate::config;
 use crate::description::Reading;
 use crate::docker::container::{Container, Inspected};
@@ -20,18 +24,20 @@ use crate::flapping::Flapping;
 use crate::guard::Guard;
 use crate::haproxy::{self, Haproxy};
 use crate::inbox::News;
-use crate::inventory::{Interest, Inventory, Known, LENDERS_DEEP_MAX, Touched};
+use crate::inventory::{Interest, Inventory, Known, LENDERS_DEEP_MAX};
 use crate::lock;
 use crate::order;
 use crate::overlay::Overlay;
 use crate::ready::{Facts, Ready};
-use crate::registry::{self, Edit, Payload, Registry, Running, Standing, answer};
+use crate::registry::{Payload, Registry, Running, Standing};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
-use crate::roster::{self, Roster};
-use crate::service::{self, Finding, Monitored, Selection, Told};
+use crate::roster::Roster;
+use crate::service::{self, Monitored, Selection, Told};
 use crate::survey::{self, Survey};
 use crate::transport;
+use before::Before;
+use said::Said;
 
 /// How long a pass waits for another one, of a `sync` beside a `watch`, to finish.
 const PASS_LOCK_PATIENCE: Duration = Duration::from_secs(120);
@@ -59,9 +65,6 @@ const PROBE_LIMIT: Duration = Duration::from_millis(10);
 const PROBES_LIMIT: Duration = Duration::from_millis(30);
 /// Longest look of a command that only tells: 10,000 containers take some 5 s.
 const SURVEY_LIMIT: Duration = Duration::from_secs(20);
-/// A minute after a pass that went by what was touched everything is sorted again, if no look at the list has done
-/// that: what was remembered of it is written down then, and a mistake would not last.
-const SORTED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Pause before a second look at what has vanished: a daemon that starts may know a part of its containers.
 const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
@@ -103,18 +106,6 @@ pub struct Parts {
     pub state_dir: PathBuf,
     /// Whether somebody asked us to end: what would only wait is not waited for then.
     pub stopping: Box<dyn Fn() -> bool + Send>,
-}
-
-/// What a pass that goes by what was touched has found.
-struct Change {
-    /// As it will be.
-    roster: Roster,
-    /// What makes the last payload this one.
-    edits: Vec<Edit>,
-    /// Ids of the containers concerned that are routed now.
-    routed: Vec<String>,
-    /// Ids of those that are not.
-    gone: Vec<String>,
 }
 
 /// Passes, and what is known between them.
@@ -343,113 +334,6 @@ impl Syncer {
         drop(payload);
         self.keep(ended, record);
         Ok(ended)
-    }
-
-    /// Whether what was not touched is as it was: Cosmos wants to be told of all, and Weave's router and HAProxy's
-    /// earlier config may tell of any container something new.
-    fn goes_by_touched(&self) -> bool {
-        let alone = self.overlay.as_ref().is_none_or(Overlay::knows_nothing);
-        alone
-            && !self.registry.is_remote()
-            && self.before.is_none()
-            && self.flapping.next_due().is_none()
-            && self.ready.is_off()
-            && self.inventory.unseen().next().is_none()
-    }
-
-    /// What the containers that were touched since the last pass change of it. `None` where that is not all that may
-    /// be another now, and everything is sorted again.
-    fn change(&mut self, mut roster: Roster, touched: Touched) -> Option<Change> {
-        let Touched::These {
-            containers,
-            services,
-        } = touched
-        else {
-            return None;
-        };
-        let before = roster.instances(&services);
-        if services.len() > roster::TOUCHED_MAX
-            || !self.goes_by_touched()
-            || !self.haproxy.held().is_empty()
-            || self.guard.doubts(before)
-        {
-            return None;
-        }
-        let mut members = Vec::new();
-        for service in &services {
-            members.extend(self.inventory.of_service(service)?);
-        }
-        let ids = members.iter().map(|known| known.container.id.to_string());
-        let containers: BTreeSet<String> = order::gathered(containers.into_iter().chain(ids));
-        let mut selection = self.select_of(members.into_iter(), Told::Trouble, &|_| None);
-        let now = std::mem::take(&mut selection.services);
-        let instances = now.iter().flat_map(|one| &one.containers);
-        let routed: BTreeSet<&str> = order::gathered(instances.map(|one| one.id.as_str()));
-        let (routed, gone): (Vec<String>, Vec<String>) = containers
-            .iter()
-            .cloned()
-            .partition(|id| routed.contains(service::short(id)));
-        let edits = roster.edits(&services, now)?;
-        self.selection.routed = (self.selection.routed + selection.routed).checked_sub(before)?;
-        self.selection.replace(&containers, selection.verdicts);
-        Some(Change {
-            roster,
-            edits,
-            routed,
-            gone,
-        })
-    }
-
-    /// The end of a pass that changes a few services of what the last one came to.
-    fn amend(&mut self, change: Change, started: Instant, record: &mut Record) -> Result<Ended> {
-        let Change {
-            roster,
-            edits,
-            routed,
-            gone,
-        } = change;
-        self.said.say(&self.selection);
-        record.counts = Some(self.counts(roster.len()));
-        record.stage = Stage::Ask;
-        record.answers = Some(self.answers());
-        let looked = Instant::now();
-        let request = roster.digest();
-        if edits.is_empty() && self.haproxy.holds(&request) {
-            log::debug!("nothing to do: HAProxy runs the config for these services already");
-            self.guard.changed(&routed, &gone);
-            self.roster = Some(roster);
-            return Ok(Ended::Unchanged);
-        }
-        debug_assert!(self.is_whole(&request), "sorted again it is the same");
-        log::debug!(
-            "{} of {} services are others now",
-            edits.len(),
-            roster.len()
-        );
-        let last = self.haproxy.installed();
-        let text = match last.and_then(|last| self.registry.amended(&edits, last)) {
-            Some(text) => text,
-            None => {
-                let payload = self.payload();
-                self.registry.config(&payload)?
-            }
-        };
-        record.ask = Some(looked.elapsed());
-        let mounts = self.inventory.haproxy_mounts();
-        let ended = apply(&mut self.haproxy, mounts, &text, &request, record)?;
-        drop(text);
-        self.guard.changed(&routed, &gone);
-        self.roster = Some(roster);
-        self.sort_again.get_or_insert(started + SORTED_AGAIN_AFTER);
-        self.keep(ended, record);
-        Ok(ended)
-    }
-
-    /// Whether what a pass that went by what was touched has come to is what all containers come to.
-    fn is_whole(&self, request: &str) -> bool {
-        let mut all = self.select(Told::Trouble, &|_| None);
-        let same = (all.routed, &all.verdicts) == (self.selection.routed, &self.selection.verdicts);
-        same && all.payload(&self.table, Vec::new()).digest() == request
     }
 
     /// Keeps a config that HAProxy took in the history.
@@ -957,58 +841,6 @@ impl Syncer {
     }
 }
 
-impl Syncer {
-    /// Services of which nothing but these containers is there, which nobody could look at: the built-in registry
-    /// remembers them, another one has to be asked for them as HAProxy has them.
-    fn bring_back(&mut self, unseen: &[Running]) {
-        let known = self.selection.service_names();
-        let lost: BTreeSet<&str> = order::gathered(
-            unseen
-                .iter()
-                .map(|one| one.service_name.as_str())
-                .filter(|service| !known.contains(service)),
-        );
-        if lost.is_empty() {
-            return;
-        }
-        let Some(text) = self.haproxy.last_good() else {
-            return;
-        };
-        let config = config::Config::parse(&text);
-        for service in lost {
-            if let Some(mut candidate) = answer::candidate_of(&config, service) {
-                let is_unseen = |id: &str| unseen.iter().any(|one| one.id == id);
-                candidate.containers.retain(|one| is_unseen(&one.id));
-                if self.registry.can_route(&candidate).is_ok() {
-                    self.selection.services.push(candidate);
-                }
-            }
-        }
-        order::sort_by(&mut self.selection.services, registry::in_order);
-    }
-
-    /// What HAProxy has of containers that this life of ours could not inspect yet: an inspect that fails
-    /// takes nobody away, in the first pass no more than later.
-    fn unseen(&self) -> Vec<Running> {
-        let unseen: BTreeSet<&str> = order::gathered(self.inventory.unseen().map(service::short));
-        if unseen.is_empty() {
-            return Vec::new();
-        }
-        let routed = self.haproxy.routed().into_iter();
-        let known = routed.filter(|(_, id, _)| unseen.contains(service::short(id)));
-        known
-            .map(|(backend, id, ip)| Running {
-                service_name: backend
-                    .strip_prefix(config::BACKEND_PREFIX)
-                    .unwrap_or(&backend)
-                    .to_owned(),
-                id,
-                ip: ip.to_string(),
-            })
-            .collect()
-    }
-}
-
 /// Hands a config to HAProxy, whose container has `mounts` of this host.
 fn apply(
     haproxy: &mut Haproxy,
@@ -1040,73 +872,5 @@ fn apply(
                 words,
             ))
         }
-    }
-}
-
-/// Where HAProxy had the containers when this life of ours began: what Weave's router told another process.
-struct Before {
-    /// When HAProxy took that, in Unix nanoseconds.
-    at: i64,
-    /// By short id.
-    ips: BTreeMap<String, IpAddr>,
-}
-
-impl Before {
-    fn of(haproxy: &Haproxy) -> Self {
-        let since = haproxy
-            .routed_at()
-            .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        let ips = haproxy.routed().into_iter();
-        Before {
-            at: since.map_or(i64::MIN, |since| {
-                i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-            }),
-            ips: ips
-                .map(|(_, id, ip)| (service::short(&id).to_owned(), ip))
-                .collect(),
-        }
-    }
-
-    /// The address of a container, of whose network `owner` is the owner: the same as long as both are in the
-    /// same life; one that started since may have another, and somebody else this one.
-    fn address_of(&self, container: &Container, owner: &Container) -> Option<Address> {
-        let same_life = |one: &Container| one.state.started.unix_nanos() <= self.at;
-        let ip = *self.ips.get(service::short(&container.id))?;
-        (same_life(container) && same_life(owner)).then(|| Address::Known {
-            ip,
-            others: Vec::new(),
-            source: Source::Before,
-        })
-    }
-}
-
-/// What the operator was told already: each trouble is told once, and again only when it changed.
-#[derive(Debug, Default)]
-struct Said {
-    containers: BTreeMap<String, String>,
-    conflicts: BTreeSet<String>,
-}
-
-impl Said {
-    fn say(&mut self, selection: &Selection) {
-        let mut now = BTreeMap::new();
-        for verdict in &selection.verdicts {
-            let text = match &verdict.finding {
-                Finding::LeftOut { why, fault: true } => format!("is left out: {why}"),
-                _ if verdict.notes.is_empty() => continue,
-                _ => verdict.notes.join("; "),
-            };
-            if self.containers.get(&verdict.id) != Some(&text) {
-                log::warn!("container {}: {text}", verdict.name);
-            }
-            now.insert(verdict.id.clone(), text);
-        }
-        self.containers = now;
-        for conflict in &selection.conflicts {
-            if !self.conflicts.contains(conflict) {
-                log::warn!("{conflict}");
-            }
-        }
-        self.conflicts = selection.conflicts.iter().cloned().collect();
     }
 }

@@ -1,0 +1,36 @@
+//! What the operator was told of containers and services, so that nothing is told twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::service::{Finding, Selection};
+
+/// What the operator was told already: each trouble is told once, and again only when it changed.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    containers: BTreeMap<String, String>,
+    conflicts: BTreeSet<String>,
+}
+
+impl Said {
+    pub(super) fn say(&mut self, selection: &Selection) {
+        let mut now = BTreeMap::new();
+        for verdict in &selection.verdicts {
+            let text = match &verdict.finding {
+                Finding::LeftOut { why, fault: true } => format!("is left out: {why}"),
+                _ if verdict.notes.is_empty() => continue,
+                _ => verdict.notes.join("; "),
+            };
+            if self.containers.get(&verdict.id) != Some(&text) {
+                log::warn!("container {}: {text}", verdict.name);
+            }
+            now.insert(verdict.id.clone(), text);
+        }
+        self.containers = now;
+        for conflict in &selection.conflicts {
+            if !self.conflicts.contains(conflict) {
+                log::warn!("{conflict}");
+            }
+        }
+        self.conflicts = selection.conflicts.iter().cloned().collect();
+    }
+}
