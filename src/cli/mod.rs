@@ -278,8 +278,13 @@ fn value(parser: &mut lexopt::Parser, spec: &OptionSpec) -> Result<OsString, Usa
         .map_err(|_| missing().hint(format!("give it as in {}", spec.usage())))?;
     if is_option(&value) {
         let text = argument_text(&value);
+        // What has an `@` in it may be an address with a password.
+        let (shown, text) = match text.contains('@') {
+            true => ("it", wanted),
+            false => (text.as_str(), text.as_str()),
+        };
         let hint = format!(
-            "if {text} is meant as the value, write {}={text}",
+            "if {shown} is meant as the value, write {}={text}",
             spec.flag()
         );
         return Err(missing().hint(hint));

@@ -206,6 +206,10 @@ fn host_and_port(text: &str) -> std::result::Result<(&str, Option<u16>), String>
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or("a bracket is not closed")?;
+            let address = host.split('%').next().unwrap_or_default();
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err("there is no IPv6 address in the brackets".to_owned());
+            }
             match after.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
                 None if after.is_empty() => (host, None),
@@ -600,6 +604,8 @@ mod tests {
             ("tcp://host:x", "x is no port", "tcp://"),
             ("tcp://a:b:1", "colons", "brackets"),
             ("tcp://[::1", "bracket", "brackets"),
+            ("tcp://[[]", "no IPv6 address", "brackets"),
+            ("tcp://[host]:1", "no IPv6 address", "brackets"),
             ("tcp://[::1]x", "x is no port", "brackets"),
             ("tcp://host/path", "no path", "tcp://host:port"),
             ("tcp://u@host", "no user", "tcp://host:port"),
