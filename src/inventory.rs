@@ -158,7 +158,7 @@ impl Touched {
     }
 }
 
-/// The first characters of an id, as [`service::short`] has them; zeros where it is shorter.
+/// The first characters of an id, as [`crate::service::short`] has them; zeros where it is shorter.
 type Short = [u8; 12];
 
 /// All that is known.
