@@ -11,6 +11,7 @@ mod floor;
 mod folder;
 mod instructions;
 mod once;
+mod packages;
 mod process;
 mod real;
 mod render;
@@ -92,6 +93,7 @@ fn arguments(given: &[String]) -> Result<Arguments, String> {
 }
 
 fn main() -> ExitCode {
+    end_with_the_first_panic();
     let given: Vec<String> = std::env::args().skip(1).collect();
     if given.first().is_some_and(|first| first == "yardstick") {
         return match yardstick::run(&given[1..]) {
@@ -120,6 +122,16 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// A step that fails in any thread ends the whole run: the others would wait for what never comes. Programs that were
+/// started are ended by `scripts/bench`.
+fn end_with_the_first_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |what| {
+        say(what);
+        std::process::exit(101);
+    }));
 }
 
 /// `daemon SOCKET N`: only the daemon, to profile against; each line on stdin starts or ends one more container.
@@ -162,9 +174,10 @@ fn bench(arguments: &Arguments) -> ExitCode {
     let stages: Vec<Stage<'_>> = vec![
         (&["floor"], Box::new(move || floor::rows(runs))),
         (
-            &["size", "deps"],
+            &["size"],
             Box::new(move || size::rows(&programs.cosmonaut, binaries)),
         ),
+        (&["deps"], Box::new(packages::rows)),
         (&["render"], Box::new(move || render::rows(runs))),
         (&["sync"], Box::new(move || once::sync(programs, runs))),
         (FLEET, Box::new(move || fleet(arguments, programs))),
