@@ -53,13 +53,6 @@ limited() {
     if [ -n "$timeout_command" ]; then timeout "$seconds" "$@"; else "$@"; fi
 }
 
-# The same as the last command of a subshell, which becomes it: one fork less.
-limited_at_last() {
-    seconds=$1
-    shift
-    if [ -n "$timeout_command" ]; then exec timeout "$seconds" "$@"; else exec "$@"; fi
-}
-
 # HAProxy's words without what it says at every start.
 words() {
     sed -e '/^\[NOTICE\]/d' -e '/^ *$/d' | tail -n "$WORDS_MAX" >&2
@@ -71,7 +64,8 @@ clock() {
     now=$((${uptime%.*} * 100 + 1${uptime#*.} - 100))
 }
 
-pause() { sleep 0.01 2>/dev/null || sleep 1; }
+# Waits a hundredth of a second, or this long.
+pause() { sleep "${1:-0.01}" 2>/dev/null || sleep 1; }
 
 # ---------------------------------------------------------------------------------------------------------------
 # Processes, by /proc: no program is started, so that looking every 10 ms costs nothing.
@@ -191,39 +185,62 @@ in_container() {
     return 1
 }
 
-# Looks through the machine for HAProxy. Sets
+# Sets haproxys: PID/comm of each process of that name. One program looks at all of them: there may be thousands, and a
+# shell reads byte by byte.
+list_haproxys() { haproxys=$(cd /proc && grep -l '^haproxy' [0-9]*/comm 2>/dev/null); }
+
+# Looks for HAProxy on this machine. Sets
 #   host_pid    a process of this machine that reads $1 (for a master: the master); its arguments are read
 #   host_pids   all of them
 #   inner_pid   the same in some container; used where there is no docker command to ask
 #   stranger    a process of this machine that reads other files, and stranger_files
 find_haproxy() {
-    host_pid='' host_pids='' inner_pid='' stranger='' stranger_files=''
-    named=
-    # There may be thousands: one redirection for all of them, and no function.
-    for path in /proc/[0-9]*; do
-        command=
-        read -r command <"$path/comm"
-        case $command in haproxy*) named="$named ${path#/proc/}" ;; esac
-    done 2>/dev/null
-    for pid in $named; do
-        alive "$pid" || continue
-        name_of "$parent"
-        case $command in haproxy*) continue ;; esac # a worker
-        read_arguments "$pid"
-        [ -z "$checks" ] || continue # somebody else's check
-        if in_container "$pid"; then
-            if reads_file "$pid" "/proc/$pid/root" "$1"; then inner_pid=$pid; fi
-        elif reads_file "$pid" '' "$1"; then
-            # Of several plain processes, the one in the pidfile serves; others finish their last requests.
-            host_pids="$host_pids $pid"
-            if [ -z "$host_pid" ] || holds_pid "$pidfile" "$pid"; then host_pid=$pid; fi
-        else
-            stranger=$pid
-            stranger_files=$files
-        fi
+    if find_again "$1"; then return; fi
+    forget_found
+    list_haproxys
+    for path in $haproxys; do
+        take_for_found "${path%/comm}" "$1"
     done
     pid=${host_pid:-$inner_pid}
     if [ -n "$pid" ]; then read_arguments "$pid"; fi
+}
+
+# Is the master that the last reload noted still the one? To look through the machine takes some milliseconds, of
+# hundreds of processes more. Of several plain processes the right one has to be looked for.
+find_again() {
+    forget_found
+    pid=
+    [ -n "$note" ] && [ -r "$note" ] && { read -r pid <"$note"; } 2>/dev/null
+    case $pid in '' | *[!0-9]*) return 1 ;; esac
+    name_of "$pid"
+    case $command in haproxy*) ;; *) return 1 ;; esac
+    take_for_found "$pid" "$1"
+    [ -n "$host_pid" ] && [ -n "$mode" ]
+}
+
+note_found() {
+    if [ -n "$note" ] && [ -n "$host_pid" ] && [ -n "$mode" ]; then printf '%s\n' "$host_pid" >"$note"; fi
+} 2>/dev/null
+
+forget_found() { host_pid='' host_pids='' inner_pid='' stranger='' stranger_files=''; }
+
+# What process $1, a haproxy, is to the file $2.
+take_for_found() {
+    alive "$1" || return
+    name_of "$parent"
+    case $command in haproxy*) return ;; esac # a worker
+    read_arguments "$1"
+    [ -z "$checks" ] || return # somebody else's check
+    if in_container "$1"; then
+        if reads_file "$1" "/proc/$1/root" "$2"; then inner_pid=$1; fi
+    elif reads_file "$1" '' "$2"; then
+        # Of several plain processes, the one in the pidfile serves; others finish their last requests.
+        host_pids="$host_pids $1"
+        if [ -z "$host_pid" ] || holds_pid "$pidfile" "$1"; then host_pid=$1; fi
+    else
+        stranger=$1
+        stranger_files=$files
+    fi
 }
 
 holds_pid() { [ -n "$1" ] && [ -r "$1" ] && read -r held <"$1" && [ "$held" = "$2" ]; }
@@ -334,8 +351,11 @@ reload_master() {
 # Exit 0: live. 1: refused. 2: nothing came of it (the signal is lost). 3: HAProxy is gone.
 watch_worker() {
     born='' born_at=0 alone_at='' answered=''
+    # No master loads its file in less than this; looking takes processor time that it needs.
+    wait_s=0.03
     while [ "$now" -lt "$end" ]; do
-        pause
+        pause "$wait_s"
+        wait_s=0.01
         clock
         alive "$1" || return 3
         # In this order: a master that has loaded again and is ready, and still has no new worker, has refused.
@@ -557,11 +577,10 @@ END
 # Sets successor: a process that reads $2 and is not $1.
 find_successor() {
     successor=
-    for path in /proc/[0-9]*; do
-        pid=${path#/proc/}
+    list_haproxys
+    for path in $haproxys; do
+        pid=${path%/comm}
         [ "$pid" != "$1" ] || continue
-        name_of "$pid"
-        case $command in haproxy*) ;; *) continue ;; esac
         alive "$pid" || continue
         in_container "$pid" && continue
         read_arguments "$pid"
@@ -882,8 +901,11 @@ check_with_image() {
 }
 
 check_on_host() {
-    # shellcheck disable=SC2086 # no word at all when there is no master mode
-    output=$(limited_at_last "$COMMAND_S" "$binary" ${mode:+-$mode} -c -f /dev/stdin <"$1" 2>&1 >/dev/null)
+    # Cosmonaut limits the time of the whole run: one program less to start.
+    limit=
+    [ -n "${COSMONAUT_STATE_DIR:-}" ] || limit=$timeout_command
+    # shellcheck disable=SC2086 # no word at all when there is no limit, or no master mode
+    output=$(exec $limit ${limit:+$COMMAND_S} "$binary" ${mode:+-$mode} -c -f /dev/stdin <"$1" 2>&1 >/dev/null)
     verdict $? "$output" "$binary"
 }
 
@@ -914,7 +936,14 @@ chroot_works() {
 
 check() {
     find_haproxy "$config"
-    chroot_works "$1" || return 1
+    # Beside HAProxy's own check; most configs do not say it.
+    grep -q '^[[:space:]]*chroot[[:space:]]' "$1" &
+    grep_pid=$!
+    check_by_haproxy "$1" || return
+    if wait "$grep_pid"; then chroot_works "$1"; fi
+}
+
+check_by_haproxy() {
     if [ -n "$host_pid" ]; then
         binary_of "$host_pid"
         check_on_host "$1"
@@ -940,6 +969,7 @@ check() {
 
 reload() {
     find_haproxy "$1"
+    note_found
     if [ -n "$host_pid" ]; then
         reload_on_host "$1"
         return
@@ -1003,6 +1033,7 @@ main() {
     timeout_command=
     if have timeout; then timeout_command=timeout; fi
     arguments_of=
+    note=${COSMONAUT_STATE_DIR:+$COSMONAUT_STATE_DIR/.haproxy-master}
     docker=
     if have docker; then docker=docker; elif have podman; then docker=podman; fi
     case $1 in

@@ -95,6 +95,15 @@ serves() {
     }
 }
 
+# Is HAProxy's master noted for the next run?
+noted() {
+    answer=$(cat "$dir/.haproxy-master")
+    [ "$answer" = "$pid" ] || {
+        problem="process '$answer' is noted, wanted $pid"
+        return 1
+    }
+}
+
 # try NAME COMMANDS: COMMANDS is sh, evaluated here; it ends at the first thing that is not as it should be.
 try() {
     problem=
@@ -202,6 +211,13 @@ exec 8>"$dir/slow"
 try "host: an old worker that still serves" 'install 20; run 0 "" reload "$dir/haproxy.cfg" && serves 20'
 exec 8>&-
 kill "$slow" 2>/dev/null
+try "host: the last reload noted the master" noted
+read -r worker _ <"/proc/$pid/task/$pid/children"
+n=30
+for wrong in '' 4194304 "$$" "$worker" ../1; do
+    n=$((n + 1))
+    try "host: a note that says '${wrong:-nothing}' is not believed" 'printf "%s\n" "$wrong" >"$dir/.haproxy-master"; install $n; run 0 "" check "$dir/haproxy.cfg" && run 0 "" reload "$dir/haproxy.cfg" && serves $n && noted'
+done
 try "host: it reads another file" 'mkdir "$dir/other"; cp "$dir/haproxy.cfg" "$dir/other/"; run 4 "but it reads $dir/haproxy.cfg" reload "$dir/other/haproxy.cfg"'
 stop_host
 
