@@ -3,6 +3,7 @@
 //! A piece of work is run once and three times in a process of its own; half the difference is what it costs,
 //! without starting up and making the input. A pass is one `sync` on the fake daemon, whole. The counts are
 //! compared with `baseline.json`, which holds for one compiler and one processor; `--write-baseline` makes it anew.
+//! The length of the binary is watched in the same way.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -120,7 +121,7 @@ fn measure(programs: &Programs) -> Result<Vec<(String, String, f64)>, String> {
         };
         counts.push((
             (*name).to_owned(),
-            (*what).to_owned(),
+            format!("instructions in thousands: {what}"),
             (run("3")? - run("1")?) / 2.0,
         ));
     }
@@ -130,8 +131,14 @@ fn measure(programs: &Programs) -> Result<Vec<(String, String, f64)>, String> {
     let pass = counted(&programs.command(Kind::Cosmonaut, "sync", &host, &folder))?;
     counts.push((
         "pass".to_owned(),
-        format!("sync, {PASS_CONTAINERS} containers"),
+        format!("instructions in thousands: sync, {PASS_CONTAINERS} containers"),
         pass,
+    ));
+    let binary = std::fs::metadata(&programs.cosmonaut).map_err(|e| format!("the binary: {e}"))?;
+    counts.push((
+        "binary".to_owned(),
+        "bytes in thousands: the binary".to_owned(),
+        binary.len() as f64,
     ));
     Ok(counts)
 }
@@ -179,7 +186,7 @@ pub fn rows(programs: &Programs, write: bool) -> Vec<Row> {
             .collect();
         let text = format!(
             "{:#}\n",
-            json!({ "conditions": conditions(), "instructions": all })
+            json!({ "conditions": conditions(), "counts": all })
         );
         std::fs::write(baseline_path(), text).expect("the baseline can be written");
     }
@@ -196,11 +203,11 @@ pub fn rows(programs: &Programs, write: bool) -> Vec<Row> {
     let row = |(id, what, count): (String, String, f64)| {
         let row = Row::new(
             &format!("instructions-{id}"),
-            &format!("instructions in thousands: {what}"),
+            &what,
             Unit::Count,
             vec![count / 1000.0],
         );
-        match baseline["instructions"][&id].as_f64() {
+        match baseline["counts"][&id].as_f64() {
             Some(before) if comparable => row
                 .floor(before / 1000.0, GROWTH_MAX)
                 .budget(before / 1000.0 * GROWTH_MAX),

@@ -171,6 +171,10 @@ fn bench(arguments: &Arguments) -> ExitCode {
     };
     let (programs, runs, quick) = (&programs, arguments.runs, arguments.quick);
     let binaries = &arguments.binaries;
+    let wanted = |name: &str| {
+        let only = &arguments.only;
+        only.is_empty() || only.iter().any(|only| only.starts_with(name))
+    };
     let stages: Vec<Stage<'_>> = vec![
         (&["floor"], Box::new(move || floor::rows(runs))),
         (
@@ -196,7 +200,7 @@ fn bench(arguments: &Arguments) -> ExitCode {
         ),
         (
             &["real", "burst", "served"],
-            Box::new(move || real::rows(programs, runs)),
+            Box::new(move || real::rows(programs, runs, &wanted)),
         ),
         (
             &["instructions"],
@@ -214,8 +218,7 @@ fn bench(arguments: &Arguments) -> ExitCode {
     say(&table::header());
     let mut rows: Vec<Row> = Vec::new();
     for (names, run) in &stages {
-        let wanted = |only: &String| names.iter().any(|name| only.starts_with(name));
-        if !arguments.only.is_empty() && !arguments.only.iter().any(wanted) {
+        if !names.iter().any(|name| wanted(name)) {
             continue;
         }
         for row in run() {

@@ -1,7 +1,10 @@
 //! What the kernel says of a process: memory, time on the processor, how often it woke.
 
 use std::fs;
+use std::process::Child;
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
 
 /// Resident memory and its anonymous part, in MiB.
 pub fn memory(pid: u32) -> (f64, f64) {
@@ -40,6 +43,12 @@ pub fn switches(pid: u32) -> u64 {
         (field(text, "\nvoluntary_ctxt_switches:") + field(text, "nonvoluntary_ctxt_switches:"))
             as u64
     })
+}
+
+/// Stops a program for a while, or lets it go on.
+pub fn pause(child: &Child, pause: bool) {
+    let signal = if pause { Signal::STOP } else { Signal::CONT };
+    rustix::process::kill_process(Pid::from_child(child), signal).expect("it runs");
 }
 
 /// How many threads it has.

@@ -208,23 +208,28 @@ fn since(event: u128, clock: u128) -> f64 {
     (clock as f64 - event as f64) / 1e6
 }
 
-pub fn rows(programs: &Programs, runs: usize) -> Vec<Row> {
+/// `wanted` says which of `real`, `burst` and `served` are to be measured.
+pub fn rows(programs: &Programs, runs: usize, wanted: &dyn Fn(&str) -> bool) -> Vec<Row> {
     let site = Site::from_environment();
     let mut rows = Vec::new();
     let names: Vec<String> = (0..100).map(|n| format!("s{n:03}")).collect();
-    for count in [20, 100] {
-        let from = if count == 20 { 0 } else { 20 };
-        site.run_all(&names[from..count]);
-        rows.extend(sync(&site, programs, count, runs));
-        rows.extend(lone(&site, programs, count, runs));
-        if count == 20 {
-            rows.extend(burst(&site, programs));
-        }
+    let (few, more) = names.split_at(20);
+    site.run_all(few);
+    if wanted("served") {
+        rows.extend(served(&site, programs, runs));
     }
-    site.remove(&names[20..]);
-    rows.extend(served(&site, programs, runs, false));
-    rows.extend(served(&site, programs, runs, true));
-    site.remove(&names[..20]);
+    if wanted("burst") {
+        rows.extend(burst(&site, programs));
+    }
+    if wanted("real") {
+        rows.extend(sync(&site, programs, 20, runs));
+        rows.extend(lone(&site, programs, 20, runs));
+        site.run_all(more);
+        rows.extend(sync(&site, programs, 100, runs));
+        rows.extend(lone(&site, programs, 100, runs));
+        site.remove(more);
+    }
+    site.remove(few);
     rows
 }
 
@@ -291,6 +296,15 @@ fn lone(site: &Site, programs: &Programs, count: usize, runs: usize) -> Vec<Row>
         }
     }
     yardstick.pause(false);
+    for (tool, samples) in [&yardstick, &tool].into_iter().zip(&samples) {
+        if samples.iter().flatten().any(|sample| sample.is_infinite()) {
+            eprintln!(
+                "{:?} missed a change; it says: {}",
+                tool.folder.0,
+                tool.log()
+            );
+        }
+    }
     let path = format!("/containers/{}-s000/json", site.prefix);
     let mut connection = UnixStream::connect(&site.socket).expect("the daemon");
     let inspect = timed(runs, || drop(yardstick::get(&mut connection, &path)));
@@ -524,25 +538,170 @@ impl Haproxy {
     }
 }
 
+/// A HAProxy of its own, and who keeps its config.
+struct Side {
+    folder: Folder,
+    haproxy: Haproxy,
+    keeper: Keeper,
+}
+
+impl Side {
+    /// A HAProxy with the operator's part of a config, and a folder for the rest.
+    fn haproxy(name: &str) -> (Folder, Haproxy) {
+        let folder = Folder::new(name);
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|any| any.local_addr())
+            .map(|address| address.port())
+            .expect("a port");
+        let base = Haproxy::base(&folder.0, port);
+        std::fs::write(folder.join("base.cfg"), &base).expect("a base");
+        std::fs::write(folder.join("haproxy.cfg"), &base).expect("a config");
+        let haproxy = Haproxy::start(&folder.0, port);
+        (folder, haproxy)
+    }
+
+    /// The yardstick, with the least that a script can do: the same check, and the signal.
+    fn of_yardstick(site: &Site, programs: &Programs) -> Side {
+        let (folder, haproxy) = Side::haproxy("served-floor");
+        let script = folder.join("script");
+        let text = format!(
+            "#!/bin/sh\ncase $1 in check) exec {} -W -c -f \"$2\" ;; reload) kill -USR2 {} ;; esac\n",
+            self::haproxy(),
+            haproxy.child.id()
+        );
+        std::fs::write(&script, text).expect("a script");
+        let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+        std::fs::set_permissions(&script, mode).expect("chmod");
+        let mut command = Command::new(&programs.bench);
+        command.args(["yardstick", "watch"]).arg(&site.socket);
+        command.arg(folder.join("haproxy.cfg")).arg(&script);
+        command.arg(folder.join("base.cfg"));
+        let keeper = Keeper::start(command, &folder);
+        Side {
+            folder,
+            haproxy,
+            keeper,
+        }
+    }
+
+    /// Ours, with the built-in script and the runtime socket.
+    fn of_cosmonaut(site: &Site, programs: &Programs) -> Side {
+        let (folder, haproxy) = Side::haproxy("served");
+        let mut command = Command::new(&programs.cosmonaut);
+        command.args(["watch", "--weave", "never", "--resync", "0"]);
+        command.args(["-H", &site.host, "-k", &site.prefix, "--config"]);
+        command.arg(folder.join("haproxy.cfg"));
+        command.arg("--base").arg(folder.join("base.cfg"));
+        command.arg("--state-dir").arg(folder.join("state"));
+        command.arg("--haproxy-socket").arg(&haproxy.socket);
+        let keeper = Keeper::start(command, &folder);
+        Side {
+            folder,
+            haproxy,
+            keeper,
+        }
+    }
+}
+
+/// From a container's start until something holds; milliseconds from the daemon's time of the event.
+fn start_until(
+    site: &Site,
+    events: &Receiver<Told>,
+    id: &str,
+    ready: impl Fn() -> bool + Sync,
+) -> f64 {
+    let shown = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let until = Instant::now() + SHOWN;
+            while Instant::now() < until {
+                if ready() {
+                    return Some(nanos(SystemTime::now()));
+                }
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            None
+        });
+        site.docker(&["start", id]);
+        asking.join().expect("asked")
+    });
+    let at = event_of(&mut Vec::new(), events, "start", id);
+    shown.map_or(f64::INFINITY, |shown| since(at, shown))
+}
+
 /// From a start to the first request that is served: a new service is a reload, one more instance of a service
-/// is a matter of the runtime socket if there is one.
-fn served(site: &Site, programs: &Programs, runs: usize, by_socket: bool) -> Vec<Row> {
-    let folder = Folder::new("served");
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|any| any.local_addr())
-        .map(|address| address.port())
-        .expect("a port");
-    let base = folder.join("base.cfg");
-    std::fs::write(&base, Haproxy::base(&folder.0, port)).expect("a base");
-    let socket = folder.join("haproxy.sock").display().to_string();
-    let base = base.display().to_string();
-    let mut extra = vec!["--base", &base, "--resync", "0"];
-    extra.extend(["--haproxy-socket", &socket]);
-    let mut first = programs.command(Kind::Cosmonaut, "sync", &site.host, &folder);
-    first.args(["-k", &site.prefix, "--base", &base]);
-    once::run(first);
-    let haproxy = Haproxy::start(&folder.0, port);
-    let config = folder.join("haproxy.cfg");
+/// is a matter of the runtime socket.
+///
+/// The floor of the reload is the yardstick, in turn with ours, each with a HAProxy of its own: what a check and a
+/// reload take while the daemon has just started a container, and not in a calm moment.
+fn served(site: &Site, programs: &Programs, runs: usize) -> Vec<Row> {
+    let floor = Side::of_yardstick(site, programs);
+    let ours = Side::of_cosmonaut(site, programs);
+    std::thread::sleep(CALM);
+    let calm = calm(&ours, runs);
+    std::thread::sleep(CALM);
+    let events = site.events();
+    let mut samples: [Vec<f64>; 2] = Default::default();
+    for run in 0..runs {
+        for (who, measured, other) in [(0, &floor, &ours), (1, &ours, &floor)] {
+            other.keeper.pause(true);
+            measured.keeper.pause(false);
+            std::thread::sleep(CALM);
+            let name = format!("served{run:02}-{who}");
+            let id = site.make(&["create"], &name, &name);
+            let host = format!("{name}.example.com");
+            let ready = || measured.haproxy.serves(&host);
+            samples[who].push(start_until(site, &events, &id, ready));
+            site.remove(&[name]);
+        }
+    }
+    floor.keeper.pause(true);
+    let mut by_socket = Vec::new();
+    for run in 0..runs {
+        std::thread::sleep(CALM);
+        // A container of its own makes each start one of a server that HAProxy does not know.
+        let name = format!("more{run:02}");
+        let id = site.make(&["create"], "s000", &name);
+        let ready = || ours.haproxy.has_server(id.get(..12).unwrap_or(&id));
+        by_socket.push(start_until(site, &events, &id, ready));
+        site.remove(&[name]);
+    }
+    // The server is added before the check: an inspect, and four words with HAProxy.
+    let path = format!("/containers/{}-s000/json", site.prefix);
+    let mut connection = UnixStream::connect(&site.socket).expect("the daemon");
+    let words = timed(runs, || {
+        let _ = yardstick::get(&mut connection, &path);
+        (0..4).for_each(|_| drop(ours.haproxy.worker()));
+    });
+    for (side, missed) in [
+        (&floor, samples[0].as_slice()),
+        (&ours, samples[1].as_slice()),
+        (&ours, by_socket.as_slice()),
+    ] {
+        if missed.iter().any(|sample| sample.is_infinite()) {
+            eprintln!("{:?}: {}", side.folder.0, side.keeper.log());
+        }
+    }
+    let [floors, samples] = samples;
+    let floor = median(&floors);
+    let mut rows = calm;
+    let what = "start to first request served, check and verified reload";
+    rows.push(
+        Row::new("served", what, Unit::Ms, samples)
+            .floor(floor, 1.5)
+            .budget(floor + 10.0),
+    );
+    let what = "start to a server that is up, runtime socket";
+    rows.push(
+        Row::new("served-socket", what, Unit::Ms, by_socket)
+            .floor(median(&words), 10.0)
+            .budget(10.0),
+    );
+    rows
+}
+
+/// What HAProxy's own check and reload take when nothing else happens.
+fn calm(side: &Side, runs: usize) -> Vec<Row> {
+    let config = side.folder.join("haproxy.cfg");
     let check = timed(runs, || {
         let status = Command::new(self::haproxy())
             .arg("-c")
@@ -556,85 +715,15 @@ fn served(site: &Site, programs: &Programs, runs: usize, by_socket: bool) -> Vec
             "haproxy -c refuses the config"
         );
     });
-    let reload = timed(runs, || haproxy.reload());
-    // An id of its own makes each start one of a server that HAProxy does not know.
-    let tool = {
-        let mut command = Command::new(&programs.cosmonaut);
-        command
-            .args([
-                "watch",
-                "--weave",
-                "never",
-                "-H",
-                &site.host,
-                "-k",
-                &site.prefix,
-                "--config",
-            ])
-            .arg(&config);
-        command
-            .arg("--state-dir")
-            .arg(folder.join("state"))
-            .args(&extra);
-        Watch::start(command, &folder)
-    };
-    let events = site.events();
-    let mut samples = Vec::new();
-    for run in 0..runs {
-        std::thread::sleep(CALM);
-        // With the socket: one more instance of a service that is there, which takes requests in its turn.
-        let name = format!("served{run:02}");
-        let service = if by_socket { "s000" } else { &name };
-        let id = site.make(&["create"], service, &name);
-        let ready = |short: &str| {
-            if by_socket {
-                haproxy.has_server(short)
-            } else {
-                haproxy.serves(&format!("{name}.example.com"))
-            }
-        };
-        let shown = std::thread::scope(|scope| {
-            let asking = scope.spawn(|| {
-                let until = Instant::now() + SHOWN;
-                while Instant::now() < until {
-                    if ready(&id[..12]) {
-                        return Some(nanos(SystemTime::now()));
-                    }
-                    std::thread::sleep(Duration::from_micros(500));
-                }
-                None
-            });
-            site.docker(&["start", &id]);
-            asking.join().expect("asked")
-        });
-        let at = event_of(&mut Vec::new(), &events, "start", &id);
-        samples.push(shown.map_or(f64::INFINITY, |shown| since(at, shown)));
-        site.remove(&[name]);
-    }
-    if samples.iter().any(|sample| sample.is_infinite()) {
-        eprintln!("the watch of `served` says: {}", tool.log());
-    }
-    if by_socket {
-        // The server is added before the check: an inspect, and four words with HAProxy.
-        let path = format!("/containers/{}-s000/json", site.prefix);
-        let mut connection = UnixStream::connect(&site.socket).expect("the daemon");
-        let floor = timed(runs, || {
-            let _ = yardstick::get(&mut connection, &path);
-            (0..4).for_each(|_| drop(haproxy.worker()));
-        });
-        let what = "start to a server that is up, runtime socket";
-        return vec![
-            Row::new("served-socket", what, Unit::Ms, samples)
-                .floor(median(&floor), 10.0)
-                .budget(10.0),
-        ];
-    }
-    let floor = median(&check) + median(&reload);
-    let what = "start to first request served, check and verified reload";
+    let reload = timed(runs, || side.haproxy.reload());
     vec![
-        Row::new("served", what, Unit::Ms, samples)
-            .floor(floor, 2.0)
-            .budget(floor + 10.0),
+        Row::new("floor-check", "haproxy -c, 20 services", Unit::Ms, check),
+        Row::new(
+            "floor-reload",
+            "reload until a new worker answers, 20 services",
+            Unit::Ms,
+            reload,
+        ),
     ]
 }
 
@@ -659,12 +748,12 @@ impl Haproxy {
     }
 }
 
-/// A watch on a folder that others use, too.
-struct Watch(Child, PathBuf);
+/// A program that keeps the config of a HAProxy in a folder that others use, too.
+struct Keeper(Child, PathBuf);
 
-impl Watch {
-    fn start(mut command: Command, folder: &Folder) -> Watch {
-        let log = folder.join("watch.log");
+impl Keeper {
+    fn start(mut command: Command, folder: &Folder) -> Keeper {
+        let log = folder.join("keeper.log");
         let file = std::fs::File::create(&log).expect("a log");
         let child = command
             .env("COSMONAUT_LOG", "debug")
@@ -673,9 +762,12 @@ impl Watch {
             .stderr(file)
             .spawn()
             .expect("it starts");
-        let watch = Watch(child, log);
-        std::thread::sleep(CALM);
-        watch
+        Keeper(child, log)
+    }
+
+    /// Stops it while another is measured, or lets it go on: what it missed it finds in its socket.
+    fn pause(&self, pause: bool) {
+        crate::process::pause(&self.0, pause);
     }
 
     fn log(&self) -> String {
@@ -683,7 +775,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for Keeper {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -90,6 +90,10 @@ impl Row {
 
     /// With `quick`, times are judged by their ratio to the floor alone: any machine may run it.
     pub fn verdict(&self, quick: bool) -> Verdict {
+        // Without what it is compared with nothing is known to be good.
+        if self.floor.is_some_and(|floor| !floor.is_finite()) {
+            return Verdict::Over;
+        }
         let over = |limit: Option<f64>, value: Option<f64>| match (limit, value) {
             (Some(limit), Some(value)) => Some(value > limit),
             _ => None,

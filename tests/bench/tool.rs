@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
-
 use crate::daemon::Daemon;
 use crate::folder::{Folder, Replaced};
 use crate::process;
@@ -112,8 +110,7 @@ impl Tool {
 
     /// Stops it while something else is measured, or lets it go on: what it missed it finds in its socket.
     pub fn pause(&self, pause: bool) {
-        let signal = if pause { Signal::STOP } else { Signal::CONT };
-        rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+        process::pause(&self.child, pause);
     }
 
     pub fn log(&self) -> String {

@@ -17,21 +17,25 @@ struct Yardstick {
     socket: PathBuf,
     file: PathBuf,
     script: PathBuf,
+    /// What the file begins with.
+    base: String,
     connection: UnixStream,
     known: BTreeMap<String, (String, String)>,
 }
 
-/// `once|watch SOCKET FILE SCRIPT`
+/// `once|watch SOCKET FILE SCRIPT [BASE]`
 pub fn run(arguments: &[String]) -> std::io::Result<()> {
-    let [action, socket, file, script] = arguments else {
+    let [action, socket, file, script, base @ ..] = arguments else {
         return Err(std::io::Error::other(
-            "yardstick once|watch SOCKET FILE SCRIPT",
+            "yardstick once|watch SOCKET FILE SCRIPT [BASE]",
         ));
     };
+    let base = base.first().map(std::fs::read_to_string).transpose()?;
     let mut yardstick = Yardstick {
         socket: socket.into(),
         file: file.into(),
         script: script.into(),
+        base: base.unwrap_or_default(),
         connection: UnixStream::connect(socket)?,
         known: BTreeMap::new(),
     };
@@ -52,7 +56,9 @@ impl Yardstick {
 
     fn inspect(&mut self, id: &str) -> std::io::Result<()> {
         let body = get(&mut self.connection, &format!("/containers/{id}/json"))?;
-        let name = value(&body, b"SERVICE_NAME=").unwrap_or_default();
+        let Some(name) = value(&body, b"SERVICE_NAME=") else {
+            return Ok(());
+        };
         let ip = body
             .windows(13)
             .rposition(|part| part == b"\"IPAddress\":\"")
@@ -64,6 +70,7 @@ impl Yardstick {
 
     fn write(&self) -> std::io::Result<()> {
         let mut text = String::with_capacity(1024 + 256 * self.known.len());
+        text += &self.base;
         for (name, _) in self.known.values() {
             text += &format!("    acl is_{name} hdr(host),field(1,:) -i '{name}.example.com'\n");
             text += &format!("    use_backend be_{name} if is_{name}\n");
@@ -107,6 +114,8 @@ impl Yardstick {
                     }
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                // It was paused while another was measured.
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(e),
             }
             calm = !changed;
