@@ -22,7 +22,7 @@ use crate::transport::Hangup;
 const CHANGES_MAX: usize = 20_000;
 
 /// What events have said of one container since the last pass, merged.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Change {
     /// It started, at this time of the daemon's clock (Unix nanoseconds).
     pub started: Option<i64>,
@@ -133,7 +133,9 @@ impl Inbox {
             if event.what == What::Missed {
                 news.look = true;
             } else if let Some(change) = news.changes.get_mut(&event.id) {
+                let before = *change;
                 change.merge(&event);
+                return *change != before;
             } else if news.changes.len() < CHANGES_MAX {
                 let mut change = Change::default();
                 change.merge(&event);
@@ -142,6 +144,7 @@ impl Inbox {
                 news.changes = HashMap::new();
                 news.look = true;
             }
+            true
         });
     }
 
@@ -163,6 +166,7 @@ impl Inbox {
         self.put(|news| {
             news.look = true;
             news.connected = Some(connected);
+            true
         });
         self.lock().opening = None;
     }
@@ -190,13 +194,17 @@ impl Inbox {
             news.look = true;
             news.asked = true;
             news.resume = true;
+            true
         });
     }
 
     /// Says that more addresses are known. A pass for them does not wait for the end of a burst: they were
     /// waited for already.
     pub fn addresses(&self) {
-        self.put(|news| news.addresses = true);
+        self.put(|news| {
+            news.addresses = true;
+            true
+        });
         let mut state = self.lock();
         if let Some(waiting) = &mut state.waiting {
             waiting.urgent.get_or_insert(waiting.last);
@@ -271,12 +279,15 @@ impl Inbox {
         }
     }
 
-    fn put(&self, change: impl FnOnce(&mut News)) {
+    /// `change` says whether it says anything new. What does not, such as the network of a dead container a tenth of a
+    /// second after it, does not put off what waits.
+    fn put(&self, change: impl FnOnce(&mut News) -> bool) {
         let now = Instant::now();
         let mut state = self.lock();
-        change(&mut state.news);
+        let is_new = change(&mut state.news);
         match &mut state.waiting {
-            Some(waiting) => waiting.last = now,
+            Some(waiting) if is_new => waiting.last = now,
+            Some(_) => {}
             None => {
                 state.waiting = Some(Waiting {
                     first: now,
@@ -365,6 +376,21 @@ mod tests {
         }
         let leaving = merged(&[(What::Changed, 1), (What::Leaving { signal: 15 }, 2)]);
         assert!(leaving.look && leaving.signal == Some((15, 2)));
+    }
+
+    #[test]
+    fn what_says_nothing_new_puts_nothing_off() {
+        let inbox = Inbox::default();
+        inbox.event(event("a", What::Leaving { signal: 9 }, 1));
+        inbox.event(event("a", What::Gone, 2));
+        let last = |inbox: &Inbox| inbox.waiting().expect("something waits").last;
+        let died = last(&inbox);
+        inbox.event(event("a", What::Network, 3));
+        assert_eq!(last(&inbox), died);
+        inbox.event(event("b", What::Network, 4));
+        assert!(last(&inbox) > died);
+        let news = inbox.take();
+        assert_eq!((news.events, news.changes.len()), (4, 2));
     }
 
     #[test]
