@@ -491,7 +491,7 @@ impl Syncer {
         self.flapping.let_in(Instant::now());
         self.selection = self.select(Told::Trouble, &|id| self.ready.held(id));
         let unseen = self.unseen();
-        if self.registry.is_remote() && !unseen.is_empty() {
+        if !unseen.is_empty() {
             self.bring_back(&unseen);
         }
         let mut others = self.elsewhere();
