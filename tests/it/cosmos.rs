@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::deadline::SOON;
 use crate::support::fake_cosmos::FakeCosmos;
-use crate::support::fake_docker::{Container, Status};
+use crate::support::fake_docker::{Container, Request, Status};
 use crate::support::sandbox::Sandbox;
 use crate::support::wire::{Reply, answer};
 
@@ -681,5 +681,36 @@ fn an_outage_holds_the_last_good_config_and_goes_on_by_itself() {
     sandbox.wait_config("both, without a further event", SOON, |routes| {
         routes.all().len() == 2
     });
+    watch.stop();
+}
+
+/// Who sends SIGHUP wants Cosmos asked. A pass that failed to is tried again, and must not find then that nothing has
+/// changed since.
+#[test]
+fn who_asks_for_it_has_cosmos_asked_until_it_answers() {
+    let sandbox = Sandbox::cosmos("asked");
+    let cosmos = sandbox.cosmos.as_ref().expect("a Cosmos");
+    sandbox.docker.add(web("asteroid-a", "10.6.0.2"));
+    let mut watch = sandbox.settled_watch(&[]);
+    let refusal = answer("403 Forbidden", "application/json", r#"{"message":"no"}"#);
+    cosmos.always(Some(Reply::Raw(refusal)));
+    watch.signal("HUP");
+    watch.wait_log("403", SOON);
+    cosmos.always(None);
+    let calls = cosmos.calls();
+    cosmos.wait_calls(calls + 1, SOON);
+    // It has answered, and nobody asks again.
+    let calls = cosmos.calls();
+    let listed = sandbox.docker.count(|request| request.is_list());
+    sandbox
+        .docker
+        .run(Container::new("asteroid-none", "10.6.0.3"));
+    let id = sandbox.docker.id("asteroid-none");
+    sandbox.docker.wait_requests("the look", SOON, |all| {
+        let of_it = |request: &Request| request.is_inspect() && request.path().contains(&id);
+        all.iter().any(of_it)
+    });
+    assert_eq!(sandbox.docker.count(|request| request.is_list()), listed);
+    assert_eq!(cosmos.calls(), calls);
     watch.stop();
 }
