@@ -318,7 +318,11 @@ impl Syncer {
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
             self.applied(&payload);
-            record.answers = Some(self.answers());
+            record.answers = Some(match self.answers() {
+                // What it failed to answer to is over: what runs now it has answered to.
+                Answers::Held => Answers::Fresh,
+                answers => answers,
+            });
             return Ok(Ended::Unchanged);
         }
         let text = self.registry.config(&payload)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::deadline::SOON;
+use crate::support::deadline::{SOON, wait_for};
 use crate::support::fake_cosmos::FakeCosmos;
 use crate::support::fake_docker::{Container, Request, Status};
 use crate::support::sandbox::Sandbox;
@@ -712,5 +712,31 @@ fn who_asks_for_it_has_cosmos_asked_until_it_answers() {
     });
     assert_eq!(sandbox.docker.count(|request| request.is_list()), listed);
     assert_eq!(cosmos.calls(), calls);
+    watch.stop();
+}
+
+/// A container came while Cosmos was away, and went again: HAProxy has what Cosmos answered to what runs, and nothing
+/// is held any more.
+#[test]
+fn an_outage_that_nobody_needs_an_answer_in_is_none() {
+    let sandbox = Sandbox::cosmos("needless");
+    let cosmos = sandbox.cosmos.as_ref().expect("a Cosmos");
+    sandbox.docker.add(web("asteroid-a", "10.6.0.2"));
+    let mut watch = sandbox.settled_watch(&[]);
+    let state = |wanted: &str| {
+        wait_for("the state of the registry", SOON, || {
+            let status = sandbox.run("status", &["--json"]);
+            let status: Value = serde_json::from_str(&status.stdout).ok()?;
+            (status["watch"]["registry"]["state"] == wanted).then_some(())
+        });
+    };
+    state("fresh");
+    let refusal = answer("403 Forbidden", "application/json", r#"{"message":"no"}"#);
+    cosmos.always(Some(Reply::Raw(refusal)));
+    sandbox.docker.run(web("asteroid-b", "10.6.0.3"));
+    watch.wait_log("403", SOON);
+    state("held");
+    sandbox.docker.crash("asteroid-b");
+    state("fresh");
     watch.stop();
 }
