@@ -139,6 +139,9 @@ pub struct Syncer {
     hold_said: bool,
     /// SIGHUP has asked to end a rollback's hold.
     resume: bool,
+    /// The registry is to be asked again, be it the same, until HAProxy has what it answers: somebody wants it, or
+    /// everything is to be sorted again.
+    ask: bool,
     record: Record,
 }
 
@@ -170,6 +173,7 @@ impl Syncer {
             said: Said::default(),
             hold_said: false,
             resume: false,
+            ask: false,
             record: Record::begin("nothing"),
         }
     }
@@ -262,7 +266,7 @@ impl Syncer {
         self.resume |= news.resume;
         // Whatever becomes of this pass, it is not due at once again.
         let now = Instant::now();
-        let sort_again = self.sort_again.take_if(|at| *at <= now).is_some();
+        self.ask |= news.asked || self.sort_again.take_if(|at| *at <= now).is_some();
         let _lock = self.lock().inspect_err(|_| {
             // The news was taken out of the inbox and is not told again.
             if !news.changes.is_empty() {
@@ -279,7 +283,7 @@ impl Syncer {
         // It stands again when this pass has gone well.
         let roster = self.roster.take().filter(|_| look == Look::Changes);
         let touched = self.inventory.take_touched();
-        if let Some(roster) = roster.filter(|_| !held && !news.asked && !sort_again)
+        if let Some(roster) = roster.filter(|_| !held && !self.ask)
             && let Some(change) = self.change(roster, touched)
         {
             record.look = Some(started.elapsed());
@@ -308,14 +312,17 @@ impl Syncer {
         let looked = Instant::now();
         let request = payload.digest();
         // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
-        let asked_for = news.asked
-            || sort_again
+        let asked_for = self.ask
             || (look != Look::Changes && !self.registry.is_remote())
             || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
             self.applied(&payload);
-            record.answers = Some(self.answers());
+            record.answers = Some(match self.answers() {
+                // What it failed to answer to is over: what runs now it has answered to.
+                Answers::Held => Answers::Fresh,
+                answers => answers,
+            });
             return Ok(Ended::Unchanged);
         }
         let text = self.registry.config(&payload)?;
@@ -326,6 +333,7 @@ impl Syncer {
         drop(text);
         record.answers = Some(self.answers());
         let ended = ended?;
+        self.ask = false;
         self.applied(&payload);
         if self.goes_by_touched() {
             self.roster = Roster::new(&payload, &self.selection);
@@ -491,7 +499,7 @@ impl Syncer {
         self.flapping.let_in(Instant::now());
         self.selection = self.select(Told::Trouble, &|id| self.ready.held(id));
         let unseen = self.unseen();
-        if self.registry.is_remote() && !unseen.is_empty() {
+        if !unseen.is_empty() {
             self.bring_back(&unseen);
         }
         let mut others = self.elsewhere();

@@ -160,11 +160,7 @@ fn overlay(syncer: &mut Syncer, inbox: &Inbox) -> Option<Instant> {
 
 /// Runs one pass and tells what came of it.
 fn pass(syncer: &mut Syncer, news: &News, due: Due, refrain: &mut Refrain, inbox: &Inbox) -> Ended {
-    let look = match due {
-        Due::Resync => Look::List,
-        _ if news.look => Look::Afresh,
-        _ => Look::Changes,
-    };
+    let look = look(news, due);
     let cause = cause(news, due);
     log::debug!("pass: {cause}");
     let ended = syncer.pass(news, look, &cause);
@@ -196,6 +192,15 @@ fn pass(syncer: &mut Syncer, news: &News, due: Due, refrain: &mut Refrain, inbox
     };
     refrain.over();
     ended
+}
+
+/// How much a pass looks at. A new event stream may have come while a resync was decided upon, and wants more than that.
+fn look(news: &News, due: Due) -> Look {
+    match due {
+        _ if news.look => Look::Afresh,
+        Due::Resync => Look::List,
+        _ => Look::Changes,
+    }
 }
 
 /// One line for the service manager.
@@ -437,6 +442,21 @@ fn jittered(wait: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_stream_is_looked_at_afresh_whatever_else_is_due() {
+        for due in [Due::Change, Due::Retry, Due::Recheck, Due::Resync] {
+            let mut news = News::default();
+            let usual = if due == Due::Resync {
+                Look::List
+            } else {
+                Look::Changes
+            };
+            assert_eq!(look(&news, due), usual, "{due:?}");
+            news.look = true;
+            assert_eq!(look(&news, due), Look::Afresh, "{due:?}");
+        }
+    }
 
     #[test]
     fn events_are_repeated_from_the_newest_one_unless_the_clock_was_set() {

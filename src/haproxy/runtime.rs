@@ -93,8 +93,8 @@ pub struct Runtime {
 struct Ahead {
     /// The worker that has them.
     pid: String,
-    /// Their options by backend and name.
-    servers: BTreeMap<(String, String), Vec<String>>,
+    /// Their options by backend and name; `None` while nobody knows how far one has come.
+    servers: BTreeMap<(String, String), Option<Vec<String>>>,
 }
 
 /// A change that can be made at run time, as far as can be seen before it is begun.
@@ -166,9 +166,10 @@ impl Runtime {
                 for (server, options) in adds {
                     // Noted first: where the answer is lost, nobody knows whether it was added.
                     let key = (change.backend.to_owned(), server.name.to_owned());
-                    let words = server.options.iter().map(|word| word.to_string());
-                    self.ahead.servers.insert(key, words.collect());
+                    self.ahead.servers.insert(key.clone(), None);
                     self.bring_in(change.backend, server, options)?;
+                    let words = server.options.iter().map(|word| word.to_string());
+                    self.ahead.servers.insert(key, Some(words.collect()));
                 }
             }
             Ok(())
@@ -182,7 +183,10 @@ impl Runtime {
     /// Takes out what was added ahead of a change that was not made. Where that fails, HAProxy is compared
     /// with its file soon.
     pub fn take_back(&mut self) {
-        for ((backend, name), options) in std::mem::take(&mut self.ahead).servers {
+        for (key, options) in std::mem::take(&mut self.ahead).servers {
+            // One that was in maintenance before may be half way out of it.
+            self.out.remove(&key);
+            let (backend, name) = key;
             if let Err(doubt) = self.put_in_maintenance(&backend, &name, options) {
                 log::debug!("{backend}/{name} is not taken back: {doubt}");
                 self.audit = Instant::now();
@@ -554,14 +558,14 @@ impl Runtime {
 
     fn take_out(&mut self, backend: &str, server: &Server<'_>) -> Result<(), Doubt> {
         let options = server.options.iter().map(|word| word.to_string());
-        self.put_in_maintenance(backend, server.name, options.collect())
+        self.put_in_maintenance(backend, server.name, Some(options.collect()))
     }
 
     fn put_in_maintenance(
         &mut self,
         backend: &str,
         name: &str,
-        options: Vec<String>,
+        options: Option<Vec<String>>,
     ) -> Result<(), Doubt> {
         let key = (backend.to_owned(), name.to_owned());
         if self.out.contains_key(&key) || !is_word(backend) || !is_word(name) {
@@ -579,7 +583,7 @@ impl Runtime {
         self.out.insert(
             key,
             Out {
-                options: Some(options),
+                options,
                 again: Instant::now() + DELETE_WAITS.0,
                 wait: DELETE_WAITS.0,
             },

@@ -21,6 +21,8 @@ struct Fake {
     busy: BTreeSet<String>,
     /// Answers instead of its own, by the beginning of the command.
     instead: BTreeMap<&'static str, &'static str>,
+    /// It does as it is told by a command that begins so, and its answer is lost.
+    lost: Option<&'static str>,
     /// It takes connections and says nothing.
     hangs: bool,
     said: Vec<String>,
@@ -131,7 +133,11 @@ impl Stage {
                 }
                 let mut line = String::new();
                 let _ = BufReader::new(&stream).read_line(&mut line);
-                let answer = shared.lock().expect("the fake").answer(line.trim());
+                let mut fake = shared.lock().expect("the fake");
+                let answer = fake.answer(line.trim());
+                let lost = fake.lost.is_some_and(|lost| line.starts_with(lost));
+                drop(fake);
+                let answer = if lost { "lost\n" } else { &answer };
                 let _ = stream.write_all(answer.as_bytes());
             }
         });
@@ -309,6 +315,40 @@ fn what_was_added_ahead_of_a_refused_check_is_taken_back_and_deleted() {
     let due = Instant::now() + DELETE_WAITS.0 * 2;
     assert_eq!(stage.runtime.tend(Some(&parsed.0), Some(SHOWN), due), None);
     assert_eq!(stage.fake.lock().expect("the fake").servers.len(), 1);
+}
+
+/// Where an answer is lost nobody knows how far an addition has come: what is taken back of it is not taken for a
+/// server that is whole, and has its checks on when it comes again.
+#[test]
+fn what_was_added_half_is_taken_back_and_comes_back_whole() {
+    let (old, new) = (config(&[A]), config(&[A, B]));
+    let parsed = (Config::parse(&old), Config::parse(&new));
+    for half in [
+        "add server",
+        "enable health",
+        "set server be_w/b state ready",
+    ] {
+        let mut stage = Stage::new("2.6.12", &old);
+        stage.fake(|fake| fake.lost = Some(half));
+        let added = stage.runtime.add_ahead(&parsed.0, &parsed.1, SHOWN);
+        assert!(added.is_err(), "{half}");
+        stage.runs(&old);
+        stage.fake(|fake| fake.lost = None);
+        assert_eq!(stage.apply(&old, &new).map(ignore), Ok(()), "{half}");
+        stage.runs(&new);
+    }
+}
+
+#[test]
+fn what_was_let_in_again_half_is_taken_back() {
+    let (old, new) = (config(&[A]), config(&[A, B]));
+    let parsed = (Config::parse(&old), Config::parse(&new));
+    let mut stage = Stage::new("2.6.12", &new);
+    assert_eq!(stage.apply(&new, &old).map(ignore), Ok(()));
+    stage.fake(|fake| fake.lost = Some("set server be_w/b state ready"));
+    let added = stage.runtime.add_ahead(&parsed.0, &parsed.1, SHOWN);
+    assert!(added.is_err());
+    stage.runs(&old);
 }
 
 #[test]

@@ -189,7 +189,7 @@ impl Registry for Embedded {
     }
 
     /// What is remembered of the table waits for the next whole payload: it is as long as the config, and only
-    /// asked for what nobody can be asked about any more.
+    /// asked for what nobody can be asked about any more, and HAProxy's config does not tell either.
     fn amended(&mut self, edits: &[Edit], last: String) -> Option<String> {
         let (mut places, print) = self.places.take()?;
         let mut text = last;

@@ -177,9 +177,7 @@ impl Candidate {
         };
         (self.config_mode, Reverse(longest))
     }
-}
 
-impl Candidate {
     /// A hash that tells two candidates apart.
     fn hash(&self) -> u64 {
         let mut hash = Fingerprint::default();

@@ -15,8 +15,8 @@ use crate::registry::{self, Running, answer};
 use crate::service;
 
 impl Syncer {
-    /// Services of which nothing but these containers is there, which nobody could look at: the built-in registry
-    /// remembers them, another one has to be asked for them as HAProxy has them.
+    /// Services of which nothing but these containers is there, which nobody could look at: the registry is asked for
+    /// them as HAProxy has them. What the built-in one remembers of them may be a minute older, if we were killed.
     pub(super) fn bring_back(&mut self, unseen: &[Running]) {
         let known = self.selection.service_names();
         let lost: BTreeSet<&str> = order::gathered(

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::deadline::SOON;
+use crate::support::deadline::{SOON, wait_for};
 use crate::support::fake_cosmos::FakeCosmos;
-use crate::support::fake_docker::{Container, Status};
+use crate::support::fake_docker::{Container, Request, Status};
 use crate::support::sandbox::Sandbox;
 use crate::support::wire::{Reply, answer};
 
@@ -681,5 +681,62 @@ fn an_outage_holds_the_last_good_config_and_goes_on_by_itself() {
     sandbox.wait_config("both, without a further event", SOON, |routes| {
         routes.all().len() == 2
     });
+    watch.stop();
+}
+
+/// Who sends SIGHUP wants Cosmos asked. A pass that failed to is tried again, and must not find then that nothing has
+/// changed since.
+#[test]
+fn who_asks_for_it_has_cosmos_asked_until_it_answers() {
+    let sandbox = Sandbox::cosmos("asked");
+    let cosmos = sandbox.cosmos.as_ref().expect("a Cosmos");
+    sandbox.docker.add(web("asteroid-a", "10.6.0.2"));
+    let mut watch = sandbox.settled_watch(&[]);
+    let refusal = answer("403 Forbidden", "application/json", r#"{"message":"no"}"#);
+    cosmos.always(Some(Reply::Raw(refusal)));
+    watch.signal("HUP");
+    watch.wait_log("403", SOON);
+    cosmos.always(None);
+    let calls = cosmos.calls();
+    cosmos.wait_calls(calls + 1, SOON);
+    // It has answered, and nobody asks again.
+    let calls = cosmos.calls();
+    let listed = sandbox.docker.count(|request| request.is_list());
+    sandbox
+        .docker
+        .run(Container::new("asteroid-none", "10.6.0.3"));
+    let id = sandbox.docker.id("asteroid-none");
+    sandbox.docker.wait_requests("the look", SOON, |all| {
+        let of_it = |request: &Request| request.is_inspect() && request.path().contains(&id);
+        all.iter().any(of_it)
+    });
+    assert_eq!(sandbox.docker.count(|request| request.is_list()), listed);
+    assert_eq!(cosmos.calls(), calls);
+    watch.stop();
+}
+
+/// A container came while Cosmos was away, and went again: HAProxy has what Cosmos answered to what runs, and nothing
+/// is held any more.
+#[test]
+fn an_outage_that_nobody_needs_an_answer_in_is_none() {
+    let sandbox = Sandbox::cosmos("needless");
+    let cosmos = sandbox.cosmos.as_ref().expect("a Cosmos");
+    sandbox.docker.add(web("asteroid-a", "10.6.0.2"));
+    let mut watch = sandbox.settled_watch(&[]);
+    let state = |wanted: &str| {
+        wait_for("the state of the registry", SOON, || {
+            let status = sandbox.run("status", &["--json"]);
+            let status: Value = serde_json::from_str(&status.stdout).ok()?;
+            (status["watch"]["registry"]["state"] == wanted).then_some(())
+        });
+    };
+    state("fresh");
+    let refusal = answer("403 Forbidden", "application/json", r#"{"message":"no"}"#);
+    cosmos.always(Some(Reply::Raw(refusal)));
+    sandbox.docker.run(web("asteroid-b", "10.6.0.3"));
+    watch.wait_log("403", SOON);
+    state("held");
+    sandbox.docker.crash("asteroid-b");
+    state("fresh");
     watch.stop();
 }

@@ -9,6 +9,7 @@ mod doctor;
 mod haproxy;
 mod hostile;
 mod layout;
+mod lives;
 mod lossless;
 mod notify;
 mod real;

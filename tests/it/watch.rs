@@ -914,3 +914,53 @@ fn a_change_among_many_goes_by_what_was_touched() {
     watch.still_runs();
     watch.stop();
 }
+
+/// A lone change is not written into the state file at once. Who is killed before that, and cannot inspect the
+/// container when it is back, knows its service from HAProxy's config all the same.
+#[test]
+fn a_lone_change_outlives_a_kill_and_an_inspect_that_fails() {
+    let sandbox = two("lone-kill-9");
+    sandbox.docker.add(Container::serving(
+        "asteroid-old",
+        "10.4.0.4",
+        "api",
+        "old.example",
+    ));
+    let mut watch = sandbox.settled_watch(&["-v"]);
+    sandbox.docker.run(Container::serving(
+        "asteroid-new",
+        "10.4.0.5",
+        "new",
+        "new.example",
+    ));
+    watch.wait_log("1 of 3 services are others now", SOON);
+    watch.wait_log("10.4.0.5:80", SOON);
+    sandbox.docker.crash("asteroid-old");
+    sandbox.docker.run(Container::serving(
+        "asteroid-api",
+        "10.4.0.6",
+        "api",
+        "api.example",
+    ));
+    watch.wait_log("10.4.0.6:80", SOON);
+    watch.kill();
+    let broken = crate::support::wire::answer(
+        "500 Internal Server Error",
+        "application/json",
+        r#"{"message":"broken"}"#,
+    );
+    for name in ["asteroid-new", "asteroid-api"] {
+        let id = sandbox.docker.id(name);
+        let reply = Reply::Raw(broken.clone());
+        sandbox.docker.misbehave(&id, usize::MAX, reply);
+    }
+    sandbox.sync(&[]).exits(1);
+    let routes = sandbox.routes();
+    assert!(
+        routes.has("10.4.0.5:80") && routes.has("10.4.0.6:80"),
+        "{}",
+        sandbox.config()
+    );
+    assert_eq!(routes.rules["new"], ["new.example"]);
+    assert_eq!(routes.rules["api"], ["api.example"]);
+}
