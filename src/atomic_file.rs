@@ -271,14 +271,14 @@ fn remove_leftovers(target: &Path) {
     };
     let entries = fs::read_dir(folder_of(target)).into_iter().flatten();
     for entry in entries.flatten() {
+        let Some(pid) = stager(&entry.file_name(), name) else {
+            continue;
+        };
         let old = entry
             .metadata()
             .and_then(|meta| meta.modified())
             .is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= LEFTOVER_AGE));
-        if let Some(pid) = stager(&entry.file_name(), name)
-            && old
-            && !Path::new("/proc").join(pid.to_string()).exists()
-        {
+        if old && !Path::new("/proc").join(pid.to_string()).exists() {
             let _ = fs::remove_file(entry.path());
         }
     }
