@@ -230,7 +230,9 @@ fn violation(section: &Section<'_>, line: &Line<'_>) -> Option<&'static str> {
     if keyword.starts_with('.') {
         return None;
     }
-    if let Some(why) = line.words.iter().find_map(|word| word_violation(word)) {
+    let words = line.words.iter().enumerate();
+    let mut evaluated = words.filter(|(index, _)| !is_literal(line, *index));
+    if let Some(why) = evaluated.find_map(|(_, word)| word_violation(word)) {
         return Some(why);
     }
     if section.keyword() == "global" {
@@ -274,6 +276,22 @@ fn violation(section: &Section<'_>, line: &Line<'_>) -> Option<&'static str> {
             })
         }),
         _ => None,
+    }
+}
+
+/// Whether HAProxy takes this word as it stands, be it `lua.example.com`: a name, or what an expression is compared
+/// with. Where it is not sure, a word counts as an expression.
+fn is_literal(line: &Line<'_>, index: usize) -> bool {
+    match line.keyword() {
+        // acl NAME EXPRESSION [FLAGS] [VALUES]; flags that read files are looked for elsewhere.
+        "acl" => index != 2,
+        // use_backend NAME if NAMES; what stands in braces begins with an expression.
+        "use_backend" => {
+            let before = index.checked_sub(1).map_or("", |before| line.word(before));
+            !before.ends_with('{') && !line.word(index).contains('[')
+        }
+        "cookie" => index == 1,
+        _ => false,
     }
 }
 
@@ -419,6 +437,35 @@ backend web
     #[test]
     fn the_real_template_and_ordinary_directives_pass() {
         assert_eq!(violations(&Config::parse(GOOD)), []);
+    }
+
+    #[test]
+    fn a_name_or_a_value_is_no_expression() {
+        let text = GOOD
+            .replace(
+                "web.example.com",
+                "lua.example.com 'env(x' map.example,map_x(y)",
+            )
+            .replace("acl web ", "acl lua.web ")
+            .replace("use_backend web if web", "use_backend lua.web if lua.web")
+            .replace("cookie SRV prefix", "cookie lua.SRV prefix");
+        assert_eq!(violations(&Config::parse(&text)), []);
+        for directive in [
+            "acl lua.web lua.fetch -i a",
+            "acl web hdr(host),lua.convert -i a",
+            "acl web hdr(host),map(/etc/passwd) -i a",
+            "acl web env(HOME) -i a",
+            "acl web hdr(host) -f /etc/passwd",
+            "use_backend web if { lua.fetch -i a }",
+            "use_backend web unless !{ lua.fetch -i a }",
+            "use_backend web if lua.web { hdr(host),lua.convert -i a }",
+            "use_backend %[lua.fetch] if web",
+            "use_backend %[hdr(host),lua.convert] if web",
+            "cookie SRV lua.x",
+        ] {
+            let text = GOOD.replace("use_backend web if web", directive);
+            assert_eq!(violations(&Config::parse(&text)).len(), 1, "{directive}");
+        }
     }
 
     #[test]
