@@ -277,7 +277,8 @@ impl Syncer {
         self.probe_ports();
         let held = self.held()?;
         // It stands again when this pass has gone well.
-        let roster = self.roster.take().filter(|_| look == Look::Changes);
+        let mut roster = self.roster.take();
+        let old = roster.take_if(|_| look != Look::Changes);
         let touched = self.inventory.take_touched();
         if let Some(roster) = roster.filter(|_| !held && !news.asked && !sort_again)
             && let Some(change) = self.change(roster, touched)
@@ -285,6 +286,7 @@ impl Syncer {
             record.look = Some(started.elapsed());
             return self.amend(change, started, record);
         }
+        let room = self.make_room(old);
         let mut payload = self.payload();
         if held {
             self.said.say(&self.selection);
@@ -314,24 +316,33 @@ impl Syncer {
             || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
-            self.applied(&payload);
+            self.will_have(&payload);
+            self.guard.took();
             record.answers = Some(self.answers());
             return Ok(Ended::Unchanged);
         }
         let text = self.registry.config(&payload)?;
         self.sort_again = None;
         record.ask = Some(looked.elapsed());
+        // What is asked is as large as what is known, and the answer is to be read against another one: all that is
+        // needed of it is taken out of it first. What was made first goes first: the allocator keeps some of the
+        // first blocks that it is given back, and nothing that lies before those can go back to the kernel.
+        self.will_have(&payload);
+        let room = room.filter(|_| self.goes_by_touched());
+        let roster = room.and_then(|room| room.filled(&payload, &self.selection));
+        drop(payload.candidates);
+        drop(payload.running);
         let mounts = self.inventory.haproxy_mounts();
         let ended = apply(&mut self.haproxy, mounts, &text, &request, record);
         drop(text);
         record.answers = Some(self.answers());
-        let ended = ended?;
-        self.applied(&payload);
-        if self.goes_by_touched() {
-            self.roster = Roster::new(&payload, &self.selection);
+        match ended {
+            Ok(_) => self.guard.took(),
+            Err(_) => self.guard.did_not_take(),
         }
+        let ended = ended?;
+        self.roster = roster;
         // The history reads the whole file once more.
-        drop(payload);
         self.keep(ended, record);
         Ok(ended)
     }
@@ -387,11 +398,11 @@ impl Syncer {
         }
     }
 
-    /// HAProxy has what this payload asked for.
-    fn applied(&mut self, payload: &Payload) {
+    /// HAProxy is to have what this payload asks for.
+    fn will_have(&mut self, payload: &Payload) {
         let known = self.inventory.monitored();
         self.guard
-            .applied(payload, known.map(|known| &*known.container.id));
+            .will_have(payload, known.map(|known| &*known.container.id));
     }
 
     fn lock(&self) -> Result<lock::Lock> {
@@ -484,6 +495,21 @@ impl Syncer {
         let payload = self.payload();
         let text = self.registry.config(&payload)?;
         Ok(self.haproxy.plan(&text))
+    }
+
+    /// What stays of a pass over everything has its place before what goes again, and keeps it from pass to pass.
+    fn make_room(&mut self, old: Option<Roster>) -> Option<Roster> {
+        let (mut services, mut names) = (0, 0);
+        for known in self.inventory.monitored() {
+            if let Reading::Service(description) = &known.reading {
+                services += 1;
+                names += description.service.len();
+            }
+        }
+        self.guard.make_room(services);
+        self.registry.make_room(services);
+        self.goes_by_touched()
+            .then(|| Roster::empty(old, services, names))
     }
 
     /// Sorts what is known into services; what a registry is asked for them.

@@ -73,9 +73,11 @@ pub struct Embedded {
     saved: Option<(String, u64)>,
     left_out: Vec<LeftOut>,
     save_failed: Option<String>,
-    /// Where the candidates of the last payload stand in the text of this fingerprint, the last one, if each of them
-    /// does. The text itself is as large as all the rest, and lies on the disk.
-    places: Option<(Places, String)>,
+    /// Where the candidates of the last payload stand in the last text.
+    places: Places,
+    /// The fingerprint of that text, if each of them stands in it. The text itself is as large as all the rest, and
+    /// lies on the disk.
+    print: Option<String>,
 }
 
 /// What one payload makes of the stored state.
@@ -104,7 +106,8 @@ impl Embedded {
             saved: None,
             left_out: Vec::new(),
             save_failed: None,
-            places: None,
+            places: Places::default(),
+            print: None,
         }
     }
 
@@ -146,7 +149,7 @@ impl Embedded {
 
 impl Registry for Embedded {
     fn config(&mut self, payload: &Payload) -> Result<String> {
-        self.places = None;
+        self.print = None;
         let instances = payload.running.len()
             + payload
                 .candidates
@@ -180,18 +183,20 @@ impl Registry for Embedded {
         // The state goes before the text is made.
         self.keep(&payload.table, &state);
         drop(state);
-        let rendered = template::render(&self.base, &services);
+        let places = std::mem::take(&mut self.places);
+        let rendered = template::render_again(&self.base, &services, places);
         left_out.extend(rendered.left_out);
         let each = left_out.is_empty() && rendered.places.len() == payload.candidates.len();
         self.tell(left_out);
-        self.places = each.then(|| (rendered.places, fingerprint(&rendered.text)));
+        self.places = rendered.places;
+        self.print = each.then(|| fingerprint(&rendered.text));
         Ok(rendered.text)
     }
 
     /// What is remembered of the table waits for the next whole payload: it is as long as the config, and only
     /// asked for what nobody can be asked about any more.
     fn amended(&mut self, edits: &[Edit], last: String) -> Option<String> {
-        let (mut places, print) = self.places.take()?;
+        let print = self.print.take()?;
         let mut text = last;
         if fingerprint(&text) != print {
             return None;
@@ -201,15 +206,22 @@ impl Registry for Embedded {
                 Some(candidate) => Some(alone(candidate)?),
                 None => None,
             };
+            let places = &mut self.places;
             if !places.edit(&mut text, &self.base, edit.at, edit.was, service.as_ref()) {
                 return None;
             }
         }
-        if places.len() > SERVICES_MAX {
+        if self.places.len() > SERVICES_MAX {
             return None;
         }
-        self.places = Some((places, fingerprint(&text)));
+        self.print = Some(fingerprint(&text));
         Some(text)
+    }
+
+    fn make_room(&mut self, services: usize) {
+        if self.places.is_empty() {
+            self.places.make_room(services);
+        }
     }
 
     fn is_remote(&self) -> bool {
@@ -406,7 +418,12 @@ fn settings(candidate: &Candidate) -> Service<'_> {
     Service {
         name: &candidate.service_name,
         mode: candidate.config_mode,
-        patterns: candidate.patterns().collect(),
+        patterns: {
+            // Most have one, for which `collect` would have room for four.
+            let mut patterns = Vec::with_capacity(candidate.patterns().count());
+            patterns.extend(candidate.patterns());
+            patterns
+        },
         port: candidate.port,
         cookie: candidate
             .cookie

@@ -118,6 +118,11 @@ pub trait Registry {
         None
     }
 
+    /// The next payload has about so many services: what stays of them can have its place before that payload is made.
+    fn make_room(&mut self, services: usize) {
+        let _ = services;
+    }
+
     /// Whether asking costs somebody something, so that the same is not asked twice.
     fn is_remote(&self) -> bool;
 

@@ -16,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Mode;
 use crate::config::{ACL_PREFIX, BACKEND_PREFIX, Config, RULES_MARK, Section};
 use crate::order;
+use crate::room;
 
 /// Patterns on one acl line. HAProxy takes 64 words a line, so the 61st pattern of an acl would
 /// make it refuse the whole file; the next line of the same acl is an OR.
@@ -154,6 +155,11 @@ impl Places {
         self.services.is_empty()
     }
 
+    /// Those of another text of so many services, in the place of these.
+    pub fn make_room(&mut self, services: usize) {
+        room::for_all(&mut self.services, services);
+    }
+
     /// Makes `text` what it would be if the service at `at` (`was`: there is one) were `now`, gone or new.
     /// False where only a new rendering can tell; `text` is as it was then.
     pub fn edit(
@@ -211,6 +217,9 @@ impl Places {
             backend: backend_length,
             scattered: false,
         };
+        if !was && now.is_some() {
+            room::for_one_more(&mut self.services);
+        }
         match (was, now) {
             (true, Some(_)) => self.services[at] = place,
             (true, None) => drop(self.services.remove(at)),
@@ -354,6 +363,11 @@ fn is_http(config: &Config<'_>, frontend: &Section<'_>) -> bool {
 /// A service that cannot be written (a value outside the grammar, a name that the base or another
 /// service has taken) is left out with its reason and never harms the others.
 pub fn render(base: &Base, services: &[Service<'_>]) -> Rendered {
+    render_again(base, services, Places::default())
+}
+
+/// [`render`], with the places where those of an earlier text are.
+pub fn render_again(base: &Base, services: &[Service<'_>], places: Places) -> Rendered {
     let mut left_out = Vec::new();
     let mut names = HashSet::with_capacity(services.len());
     let mut good = Vec::with_capacity(services.len());
@@ -377,11 +391,10 @@ pub fn render(base: &Base, services: &[Service<'_>]) -> Rendered {
     text.push_str("    ");
     text.push_str(RULES_MARK);
     text.push('\n');
-    let mut places = Places {
-        rules: text.len(),
-        backends: 0,
-        services: vec![Place::default(); good.len()],
-    };
+    let mut places = places;
+    places.rules = text.len();
+    places.make_room(good.len());
+    places.services.resize(good.len(), Place::default());
     push_rules(&mut text, &good, &mut places.services);
     text.push_str(&base.tail);
     places.backends = text.len();
@@ -390,6 +403,8 @@ pub fn render(base: &Base, services: &[Service<'_>]) -> Rendered {
         push_backend(&mut text, service, base.http_defaults);
         place.backend = length_since(start, &text);
     }
+    // The allocator keeps as much as twice the largest block that it was given back.
+    text.shrink_to_fit();
     Rendered {
         text,
         left_out,
