@@ -221,7 +221,7 @@ impl Inventory {
         self.died.retain(|_, at| *at + DEAD_LISTED_MAX > asked);
         let lenders: BTreeSet<String> =
             order::gathered(self.lenders().into_iter().map(str::to_owned));
-        let mut inspect = Vec::new();
+        let mut inspect = room::passing(rows.len());
         let mut listed = BTreeSet::new();
         for row in rows {
             let concerns = self.interest.in_name(&row.name) || lenders.contains(&row.id);
@@ -253,6 +253,11 @@ impl Inventory {
             room::for_all(&mut self.members, inspect.len());
         }
         inspect
+    }
+
+    /// How many containers are known.
+    pub fn len(&self) -> usize {
+        self.known.len()
     }
 
     /// What may be another now than when this was last called.

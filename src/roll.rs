@@ -66,6 +66,11 @@ impl<T: Identified> Roll<T> {
         Some(self.0.remove(place))
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -28,6 +28,38 @@ pub fn for_all<T>(list: &mut Vec<T>, count: usize) {
     }
 }
 
+/// What is as long as this is given its own pages, and gives them back when it is dropped.
+const LARGE_BYTES: usize = 128 << 10;
+/// Such a block is no measure for what the allocator keeps. Most of it is never touched, and so is not there.
+const PASSING_BYTES: usize = 33 << 20;
+
+/// A list of so many that lives no longer than a pass.
+pub fn passing<T>(count: usize) -> Vec<T> {
+    let mut list = Vec::new();
+    for_now(&mut list, count);
+    list
+}
+
+/// Makes room for so many in a list that lives no longer than a pass.
+///
+/// glibc keeps twice as much free memory as the largest block that was given back to it, unless that is larger than
+/// 32 MiB. So thousands get that much, of which the kernel counts what is touched.
+pub fn for_now<T>(list: &mut Vec<T>, count: usize) {
+    let size = size_of::<T>().max(1);
+    if count.saturating_mul(size) >= LARGE_BYTES && list.capacity() * size < PASSING_BYTES {
+        // Where address space is scarce it has to go without.
+        let _ = list.try_reserve_exact(PASSING_BYTES / size + 1);
+    }
+    list.reserve_exact(count.saturating_sub(list.len()));
+}
+
+/// Makes room for one more in such a list, where nobody knows how long it will be.
+pub fn for_one_more_now<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        for_now(list, 4 + 2 * list.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +76,23 @@ mod tests {
         let mut empty: Vec<u8> = Vec::new();
         for_one_more(&mut empty);
         assert!(empty.capacity() >= 1);
+    }
+
+    #[test]
+    fn what_passes_is_small_or_very_large() {
+        assert_eq!(passing::<u64>(10).capacity(), 10);
+        assert!(passing::<u64>(100_000).capacity() * 8 >= PASSING_BYTES);
+        assert!(passing::<[u8; 1 << 20]>(100).capacity() >= 100);
+        let mut list: Vec<u64> = Vec::new();
+        for number in 0..100_000 {
+            for_one_more_now(&mut list);
+            list.push(number);
+            let bytes = 8 * list.capacity();
+            assert!(
+                !(2 * LARGE_BYTES..PASSING_BYTES).contains(&bytes),
+                "{bytes}"
+            );
+        }
     }
 
     #[test]

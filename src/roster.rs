@@ -82,10 +82,10 @@ fn hash(words: &[&[u8]]) -> u64 {
 }
 
 impl Roster {
-    /// Of no service, with room for so many, whose names have so many bytes all together; in the place of an old one.
-    pub fn empty(old: Option<Roster>, services: usize, names: usize) -> Roster {
+    /// Of no service of this table, with room for so many, whose names have so many bytes all together; in the place of an old one.
+    pub fn empty(old: Option<Roster>, table: &str, services: usize, names: usize) -> Roster {
         let mut roster = old.unwrap_or_else(|| Roster {
-            table: String::new(),
+            table: table.to_owned(),
             services: Vec::new(),
             names: String::new(),
             unused: 0,
@@ -110,7 +110,6 @@ impl Roster {
         if !selection.conflicts.is_empty() || payload.running.len() != instances {
             return None;
         }
-        self.table.clone_from(&payload.table);
         for candidate in candidates {
             let at = self.services.len();
             self.insert(at, candidate)?;
@@ -315,7 +314,7 @@ mod tests {
     }
 
     fn roster(candidates: &[Candidate]) -> Option<Roster> {
-        Roster::empty(None, 0, 0).filled(&payload(candidates), &Selection::default())
+        Roster::empty(None, "t", 0, 0).filled(&payload(candidates), &Selection::default())
     }
 
     /// Edits the first payload's roster towards the second; the candidates that the edits make of the first.
@@ -422,7 +421,7 @@ mod tests {
             id: "2".to_owned(),
             ip: "10.0.0.2".to_owned(),
         });
-        let none = Roster::empty(None, 0, 0).filled(&payload, &Selection::default());
+        let none = Roster::empty(None, "t", 0, 0).filled(&payload, &Selection::default());
         assert!(none.is_none());
     }
 }

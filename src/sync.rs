@@ -32,6 +32,7 @@ use crate::ready::{Facts, Ready};
 use crate::registry::{Payload, Registry, Running, Standing};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
+use crate::room;
 use crate::roster::Roster;
 use crate::service::{self, Monitored, Selection, Told};
 use crate::survey::{self, Survey};
@@ -508,8 +509,8 @@ impl Syncer {
         }
         self.guard.make_room(services);
         self.registry.make_room(services);
-        self.goes_by_touched()
-            .then(|| Roster::empty(old, services, names))
+        let roster = self.goes_by_touched();
+        roster.then(|| Roster::empty(old, &self.table, services, names))
     }
 
     /// Sorts what is known into services; what a registry is asked for them.
@@ -672,9 +673,15 @@ impl Syncer {
         ids: BTreeMap<String, Option<u64>>,
         patience: &mut Duration,
     ) -> Result<()> {
-        let (mut slow, mut ids): (Vec<_>, Vec<_>) = ids
-            .into_iter()
-            .partition(|(id, _)| self.inventory.was_late(id));
+        let (mut slow, mut quick) = (Vec::new(), room::passing(ids.len()));
+        for one in ids {
+            if self.inventory.was_late(&one.0) {
+                slow.push(one);
+            } else {
+                quick.push(one);
+            }
+        }
+        let mut ids = quick;
         order::sort_by_key(&mut slow, |(id, _)| self.inventory.owed_since(id));
         let quick = ids.len();
         ids.extend(slow);
@@ -816,13 +823,15 @@ impl Syncer {
 
     /// `unready` says why a container waits for its port, if it does.
     fn select(&self, told: Told, unready: &dyn Fn(&str) -> Option<String>) -> Selection {
-        self.select_of(self.inventory.monitored(), told, unready)
+        let count = self.inventory.len();
+        self.select_of(self.inventory.monitored(), count, told, unready)
     }
 
     /// [`Syncer::select`] of some of the containers: of a service all or none.
     fn select_of<'k>(
         &self,
         containers: impl Iterator<Item = &'k Known>,
+        count_max: usize,
         told: Told,
         unready: &dyn Fn(&str) -> Option<String>,
     ) -> Selection {
@@ -832,8 +841,9 @@ impl Syncer {
         let context = self.context(&find, self.overlay.as_ref().map_or(&nothing, Overlay::view));
         // Nearly never, and there may be thousands to ask for.
         let flapping = self.flapping.next_due().is_some();
-        let monitored: Vec<Monitored<'_>> = containers
-            .map(|known| Monitored {
+        let mut monitored: Vec<Monitored<'_>> = room::passing(count_max);
+        for known in containers {
+            monitored.push(Monitored {
                 container: &known.container,
                 reading: &known.reading,
                 address: self.address(&known.container, &context),
@@ -842,8 +852,8 @@ impl Syncer {
                     .then(|| self.flapping.held(&known.container.id, now))
                     .flatten()
                     .or_else(|| unready(&known.container.id)),
-            })
-            .collect();
+            });
+        }
         service::select(&monitored, told, |one| self.registry.can_route(one))
     }
 

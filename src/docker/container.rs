@@ -19,6 +19,7 @@ use super::text::Text;
 use crate::json;
 use crate::names::Names;
 use crate::order;
+use crate::room;
 use crate::timestamp::Timestamp;
 
 /// The stop signal when the image names none: SIGTERM (`docker stop`).
@@ -309,7 +310,10 @@ impl List {
             Ok(listed) if listed.id.is_empty() => {
                 self.bad = Some("a container without an id".to_owned());
             }
-            Ok(listed) => self.rows.push(listed.into()),
+            Ok(listed) => {
+                room::for_one_more_now(&mut self.rows);
+                self.rows.push(listed.into());
+            }
             Err(error) => self.bad = Some(format!("{error} of row {}", self.rows.len() + 1)),
         }
     }

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::template::{self, Base, LeftOut, Places, Server, Service};
 use super::{Candidate, Edit, Instance, Payload, Registry, Running};
-use crate::config::fingerprint;
+use crate::config::Fingerprint;
 use crate::error::{Error, Result};
 use crate::order;
+use crate::room;
 
 /// Most services of one table. Four times what HAProxy was measured with.
 const SERVICES_MAX: usize = 20_000;
@@ -68,16 +69,16 @@ pub trait Memory {
 pub struct Embedded {
     base: Base,
     memory: Box<dyn Memory + Send>,
-    /// Table, and the hash of its state as it is in the memory: the state itself is as large as all that is
+    /// Hashes of the table and of its state as it is in the memory: the state itself is as large as all that is
     /// known of the containers, and seldom needed.
-    saved: Option<(String, u64)>,
+    saved: Option<(u64, u64)>,
     left_out: Vec<LeftOut>,
     save_failed: Option<String>,
     /// Where the candidates of the last payload stand in the last text.
     places: Places,
     /// The fingerprint of that text, if each of them stands in it. The text itself is as large as all the rest, and
     /// lies on the disk.
-    print: Option<String>,
+    print: Option<u64>,
 }
 
 /// What one payload makes of the stored state.
@@ -126,12 +127,13 @@ impl Embedded {
 
     fn keep(&mut self, table: &str, state: &State<&str>) {
         let hash = hash(state);
-        if matches!(&self.saved, Some((at, saved)) if at == table && *saved == hash) {
+        let saved = Some((hash_of(table), hash));
+        if self.saved == saved {
             return;
         }
         match self.memory.save(table, state) {
             Ok(()) => {
-                self.saved = Some((table.to_owned(), hash));
+                self.saved = saved;
                 self.save_failed = None;
             }
             // The state can be made again from Docker; the config that follows from it cannot wait
@@ -166,14 +168,15 @@ impl Registry for Embedded {
             )
             .hint("does the keyword match more containers than meant?"));
         }
-        let same_table = matches!(&self.saved, Some((table, _)) if *table == payload.table);
+        let table = hash_of(&payload.table);
+        let same_table = self.saved.is_some_and(|(saved, _)| saved == table);
         let stored = if same_table && !asks_for_stored(payload) {
             State::default()
         } else {
             self.memory.load(&payload.table)?
         };
         if !same_table {
-            self.saved = Some((payload.table.clone(), hash(&stored)));
+            self.saved = Some((table, hash(&stored)));
         }
         let Merged {
             state,
@@ -189,7 +192,7 @@ impl Registry for Embedded {
         let each = left_out.is_empty() && rendered.places.len() == payload.candidates.len();
         self.tell(left_out);
         self.places = rendered.places;
-        self.print = each.then(|| fingerprint(&rendered.text));
+        self.print = each.then(|| hash_of(&rendered.text));
         Ok(rendered.text)
     }
 
@@ -198,7 +201,7 @@ impl Registry for Embedded {
     fn amended(&mut self, edits: &[Edit], last: String) -> Option<String> {
         let print = self.print.take()?;
         let mut text = last;
-        if fingerprint(&text) != print {
+        if hash_of(&text) != print {
             return None;
         }
         for edit in edits {
@@ -214,7 +217,7 @@ impl Registry for Embedded {
         if self.places.len() > SERVICES_MAX {
             return None;
         }
-        self.print = Some(fingerprint(&text));
+        self.print = Some(hash_of(&text));
         Some(text)
     }
 
@@ -246,6 +249,12 @@ fn asks_for_stored(payload: &Payload) -> bool {
         .any(|entry| entry.ip.is_empty() || !candidates.contains(entry.service_name.as_str()))
 }
 
+fn hash_of(text: &str) -> u64 {
+    let mut hash = Fingerprint::default();
+    hash.add(text.as_bytes());
+    hash.finish()
+}
+
 fn hash<S: Hash>(state: &State<S>) -> u64 {
     let mut hasher = DefaultHasher::new();
     state.hash(&mut hasher);
@@ -271,7 +280,7 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
         .map(|service| (service.service_name.as_str(), service))
         .collect();
 
-    let mut order: Vec<Entry<'_>> = Vec::with_capacity(payload.candidates.len());
+    let mut order: Vec<Entry<'_>> = room::passing(payload.candidates.len());
     let mut places: HashMap<&str, usize> = HashMap::with_capacity(payload.candidates.len());
     for candidate in &payload.candidates {
         let again = places.get(candidate.service_name.as_str());
@@ -313,9 +322,9 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
     }));
 
     let mut state: State<&str> = State {
-        services: Vec::with_capacity(order.len()),
+        services: room::passing(order.len()),
     };
-    let mut services = Vec::with_capacity(order.len());
+    let mut services = room::passing(order.len());
     for entry in order {
         let Entry {
             candidate,

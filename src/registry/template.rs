@@ -384,9 +384,8 @@ pub fn render_again(base: &Base, services: &[Service<'_>], places: Places) -> Re
         }
     }
     let servers: usize = good.iter().map(|service| service.servers.len()).sum();
-    let mut text = String::with_capacity(
-        base.head.len() + base.tail.len() + good.len() * 256 + servers * 64 + 64,
-    );
+    let length = base.head.len() + base.tail.len() + good.len() * 256 + servers * 64 + 64;
+    let mut text = String::from_utf8(room::passing(length)).unwrap_or_default();
     text.push_str(&base.head);
     text.push_str("    ");
     text.push_str(RULES_MARK);
@@ -403,8 +402,6 @@ pub fn render_again(base: &Base, services: &[Service<'_>], places: Places) -> Re
         push_backend(&mut text, service, base.http_defaults);
         place.backend = length_since(start, &text);
     }
-    // The allocator keeps as much as twice the largest block that it was given back.
-    text.shrink_to_fit();
     Rendered {
         text,
         left_out,

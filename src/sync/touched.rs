@@ -68,7 +68,8 @@ impl Syncer {
         }
         let ids = members.iter().map(|known| known.container.id.to_string());
         let containers: BTreeSet<String> = order::gathered(containers.into_iter().chain(ids));
-        let mut selection = self.select_of(members.into_iter(), Told::Trouble, &|_| None);
+        let count = members.len();
+        let mut selection = self.select_of(members.into_iter(), count, Told::Trouble, &|_| None);
         let now = std::mem::take(&mut selection.services);
         let instances = now.iter().flat_map(|one| &one.containers);
         let routed: BTreeSet<&str> = order::gathered(instances.map(|one| one.id.as_str()));
