@@ -334,7 +334,7 @@ impl Syncer {
         drop(payload.candidates);
         drop(payload.running);
         let mounts = self.inventory.haproxy_mounts();
-        let ended = apply(&mut self.haproxy, mounts, &text, &request, record);
+        let ended = apply(&mut self.haproxy, mounts, &text, &request, None, record);
         drop(text);
         record.answers = Some(self.answers());
         match ended {
@@ -374,7 +374,14 @@ impl Syncer {
         let mut record = Record::begin("rollback");
         let request = format!("rollback to {}", entry.fingerprint);
         let mounts = self.inventory.haproxy_mounts();
-        let ended = apply(&mut self.haproxy, mounts, config, &request, &mut record);
+        let ended = apply(
+            &mut self.haproxy,
+            mounts,
+            config,
+            &request,
+            None,
+            &mut record,
+        );
         match ended {
             Ok(ended) => {
                 // A service that HAProxy refuses today may be left out of it.
@@ -877,17 +884,19 @@ impl Syncer {
     }
 }
 
-/// Hands a config to HAProxy, whose container has `mounts` of this host.
+/// Hands a config to HAProxy, whose container has `mounts` of this host; `exchanged` as in
+/// [`Haproxy::apply_exchanged`].
 fn apply(
     haproxy: &mut Haproxy,
     mounts: &[String],
     text: &str,
     request: &str,
+    exchanged: Option<(&str, &str)>,
     record: &mut Record,
 ) -> Result<Ended> {
     record.stage = Stage::Apply;
     haproxy.has_mounted(mounts);
-    match haproxy.apply(text, request)? {
+    match haproxy.apply_exchanged(text, request, exchanged)? {
         haproxy::Outcome::Unchanged => Ok(Ended::Unchanged),
         haproxy::Outcome::Applied { how, changes } => {
             record.changes = changes;

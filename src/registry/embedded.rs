@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::template::{self, Base, LeftOut, Places, Server, Service};
-use super::{Candidate, Edit, Instance, Payload, Registry, Running};
+use super::{Amended, Candidate, Edit, Instance, Payload, Registry, Running};
 use crate::config::Fingerprint;
 use crate::error::{Error, Result};
 use crate::order;
@@ -198,27 +198,32 @@ impl Registry for Embedded {
 
     /// What is remembered of the table waits for the next whole payload: it is as long as the config, and only
     /// asked for what nobody can be asked about any more.
-    fn amended(&mut self, edits: &[Edit], last: String) -> Option<String> {
+    fn amended(&mut self, edits: &[Edit], last: String) -> Option<Amended> {
         let print = self.print.take()?;
-        let mut text = last;
-        if hash_of(&text) != print {
+        if hash_of(&last) != print {
             return None;
         }
+        let mut amended = Amended {
+            text: last,
+            before: String::new(),
+            after: String::new(),
+        };
         for edit in edits {
             let service = match &edit.now {
                 Some(candidate) => Some(alone(candidate)?),
                 None => None,
             };
-            let places = &mut self.places;
-            if !places.edit(&mut text, &self.base, edit.at, edit.was, service.as_ref()) {
-                return None;
-            }
+            let (places, text) = (&mut self.places, &mut amended.text);
+            let (before, after) =
+                places.edit(text, &self.base, edit.at, edit.was, service.as_ref())?;
+            amended.before.push_str(&before);
+            amended.after.push_str(&after);
         }
         if self.places.len() > SERVICES_MAX {
             return None;
         }
-        self.print = Some(hash_of(&text));
-        Some(text)
+        self.print = Some(hash_of(&amended.text));
+        Some(amended)
     }
 
     fn make_room(&mut self, services: usize) {

@@ -113,7 +113,7 @@ pub trait Registry {
     /// The same for a payload that differs from the last one by these edits alone, of which each is made on what
     /// the ones before it left; `last` is the text that was given for that one. `None` where only a whole payload can
     /// tell; the next call must bring one then.
-    fn amended(&mut self, edits: &[Edit], last: String) -> Option<String> {
+    fn amended(&mut self, edits: &[Edit], last: String) -> Option<Amended> {
         let _ = (edits, last);
         None
     }
@@ -147,6 +147,17 @@ pub struct Edit {
     pub was: bool,
     /// What comes there.
     pub now: Option<Candidate>,
+}
+
+/// A text that was made of the last one by edits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amended {
+    /// The new text.
+    pub text: String,
+    /// The backends that were exchanged, as they were.
+    pub before: String,
+    /// The backends that are in their place.
+    pub after: String,
 }
 
 /// What a registry's last answer was worth.

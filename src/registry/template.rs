@@ -161,7 +161,8 @@ impl Places {
     }
 
     /// Makes `text` what it would be if the service at `at` (`was`: there is one) were `now`, gone or new.
-    /// False where only a new rendering can tell; `text` is as it was then.
+    /// Returns its backend as it was and as it is, empty where there is none; `None` where only a new rendering can
+    /// tell, and `text` is as it was then.
     pub fn edit(
         &mut self,
         text: &mut String,
@@ -169,20 +170,20 @@ impl Places {
         at: usize,
         was: bool,
         now: Option<&Service<'_>>,
-    ) -> bool {
+    ) -> Option<(String, String)> {
         let old = match self.services.get(at) {
             Some(place) if was => *place,
             _ if !was && at <= self.services.len() => Place::default(),
-            _ => return false,
+            _ => return None,
         };
         if old.scattered || now.is_some_and(|now| fault(now).or_else(|| clash(base, now)).is_some())
         {
-            return false;
+            return None;
         }
         let (mut rule, mut backend) = (String::new(), String::new());
         if let Some(now) = now {
             if rules_of(now).iter().any(|rule| rule.kind != Kind::Exact) {
-                return false;
+                return None;
             }
             push_rules(&mut rule, &[now], &mut [Place::default()]);
             push_backend(&mut backend, now, base.http_defaults);
@@ -190,7 +191,7 @@ impl Places {
         let (Ok(rule_length), Ok(backend_length)) =
             (u32::try_from(rule.len()), u32::try_from(backend.len()))
         else {
-            return false;
+            return None;
         };
         let before = self.services.iter().take(at);
         let (rules_before, backends_before) = before.fold((0, 0), |(rules, backends), place| {
@@ -206,9 +207,8 @@ impl Places {
             backend_at + old.backend as usize,
         );
         // From the end on: what stands before stays where it is.
-        if text.get(backend_at..backend_end).is_none() || text.get(rule_at..rule_end).is_none() {
-            return false;
-        }
+        text.get(rule_at..rule_end)?;
+        let was_backend = text.get(backend_at..backend_end)?.to_owned();
         text.replace_range(backend_at..backend_end, &backend);
         text.replace_range(rule_at..rule_end, &rule);
         self.backends = self.backends - old.rule as usize + rule.len();
@@ -226,7 +226,7 @@ impl Places {
             (false, Some(_)) => self.services.insert(at, place),
             (false, None) => {}
         }
-        true
+        Some((was_backend, backend))
     }
 }
 
@@ -791,7 +791,20 @@ mod tests {
             let elsewhere = now.as_ref().is_some_and(scattered)
                 || (was && services.get(at).is_some_and(scattered));
             let can = !elsewhere;
-            assert_eq!(places.edit(&mut text, &base, at, was, now.as_ref()), can);
+            let exchanged = places.edit(&mut text, &base, at, was, now.as_ref());
+            assert_eq!(exchanged.is_some(), can);
+            for (backend, service) in exchanged.iter().flat_map(|(before, after)| {
+                [
+                    (before, was.then(|| services.get(at)).flatten()),
+                    (after, now.as_ref()),
+                ]
+            }) {
+                let mut expected = String::new();
+                if let Some(service) = service {
+                    push_backend(&mut expected, service, base.http_defaults);
+                }
+                assert_eq!(*backend, expected);
+            }
             if was {
                 services.remove(at);
             }
@@ -809,7 +822,9 @@ mod tests {
         assert!(edited > 500, "{edited}");
         let reserved = service("zz", Mode::Host, &["x.example.com"]);
         assert!(
-            !places.edit(&mut text, &base, services.len(), true, Some(&reserved)),
+            places
+                .edit(&mut text, &base, services.len(), true, Some(&reserved))
+                .is_none(),
             "there is none"
         );
     }

@@ -120,16 +120,25 @@ impl Syncer {
             roster.len()
         );
         let last = self.haproxy.installed();
-        let text = match last.and_then(|last| self.registry.amended(&edits, last)) {
-            Some(text) => text,
+        let (text, exchanged) = match last.and_then(|last| self.registry.amended(&edits, last)) {
+            Some(amended) => (amended.text, Some((amended.before, amended.after))),
             None => {
                 let payload = self.payload();
-                self.registry.config(&payload)?
+                (self.registry.config(&payload)?, None)
             }
         };
+        let exchanged = exchanged.as_ref();
+        let exchanged = exchanged.map(|(before, after)| (before.as_str(), after.as_str()));
         record.ask = Some(looked.elapsed());
         let mounts = self.inventory.haproxy_mounts();
-        let ended = apply(&mut self.haproxy, mounts, &text, &request, record)?;
+        let ended = apply(
+            &mut self.haproxy,
+            mounts,
+            &text,
+            &request,
+            exchanged,
+            record,
+        )?;
         drop(text);
         self.guard.changed(&routed, &gone);
         self.roster = Some(roster);
