@@ -579,7 +579,7 @@ mod tests {
     fn the_only_exposed_port_is_the_port() {
         let port = |exposed: &[u16], env: &[&str]| {
             let mut one = web("a", 1, env);
-            one.container.exposed_tcp_ports = exposed.into();
+            one.container.exposed_tcp_ports = exposed.to_vec().into();
             selected(&[one]).services[0].port
         };
         assert_eq!(port(&[8080], &[]), 8080);
