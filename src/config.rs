@@ -10,6 +10,7 @@
 //! `is_X:SUFFIX` where one service needs several rules), Cosmos writes `X` for both.
 
 use crate::order;
+use crate::room;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -411,8 +412,8 @@ impl<'a> Config<'a> {
     pub fn parse(text: &'a str) -> Config<'a> {
         let mut config = Config {
             text,
-            words: Vec::with_capacity(text.len() / 8),
-            lines: Vec::with_capacity(text.len() / 32),
+            words: room::passing(text.len() / 8),
+            lines: room::passing(text.len() / 32),
             sections: Vec::new(),
             mark: None,
         };

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashSet};
 use crate::id::Id;
 use crate::order;
 use crate::registry::Payload;
+use crate::room;
 use crate::service::{self, Finding, Selection};
 
 /// From this many servers on; of fewer, a half is quickly gone for good reasons.
@@ -18,9 +19,10 @@ const SERVERS_MIN: usize = 4;
 /// What HAProxy last had, and what was heard since.
 #[derive(Debug, Default)]
 pub struct Guard {
-    /// Container ids in the longest form known, sorted; `None` before the first pass. There may be thousands, and
-    /// they stay.
-    routed: Option<Vec<Id>>,
+    /// Container ids in the longest form known, sorted. There may be thousands, and they stay.
+    routed: Vec<Id>,
+    /// They are known: not before the first pass.
+    known: bool,
     heard_of: BTreeSet<String>,
 }
 
@@ -32,7 +34,14 @@ impl Guard {
 
     /// Whether this life of ours knows what HAProxy has.
     pub fn is_new(&self) -> bool {
-        self.routed.is_none()
+        !self.known
+    }
+
+    /// Has room for so many servers before they are known.
+    pub fn make_room(&mut self, count: usize) {
+        if self.routed.is_empty() {
+            room::for_all(&mut self.routed, count);
+        }
     }
 
     /// HAProxy has these servers: container ids, whole or short.
@@ -40,12 +49,14 @@ impl Guard {
         let mut routed: Vec<&str> = ids.into_iter().collect();
         order::sort(&mut routed);
         routed.dedup_by(|one, other| service::short(one) == service::short(other));
-        self.routed = Some(routed.into_iter().map(Id::new).collect());
-        self.heard_of.clear();
+        room::for_all(&mut self.routed, routed.len());
+        self.routed.extend(routed.into_iter().map(Id::new));
+        self.known = true;
     }
 
-    /// HAProxy has what this pass came to; `known` are the whole ids of this host's containers, sorted.
-    pub fn applied<'i>(&mut self, payload: &Payload, known: impl IntoIterator<Item = &'i str>) {
+    /// HAProxy is to have what this pass came to; `known` are the whole ids of this host's containers, sorted.
+    /// [`Guard::took`] or [`Guard::did_not_take`] tells what became of it.
+    pub fn will_have<'i>(&mut self, payload: &Payload, known: impl IntoIterator<Item = &'i str>) {
         let mut ids: Vec<&str> = payload.running.iter().map(|one| one.id.as_str()).collect();
         order::sort(&mut ids);
         let mut known = known.into_iter().peekable();
@@ -61,9 +72,22 @@ impl Guard {
         self.has(ids);
     }
 
+    /// HAProxy has it.
+    pub fn took(&mut self) {
+        self.heard_of.clear();
+    }
+
+    /// HAProxy has what it had before, which has to be looked up, and what was heard since still counts.
+    pub fn did_not_take(&mut self) {
+        self.known = false;
+    }
+
     /// The ids of servers that this pass would take away without a word of Docker's, if they are too many.
     pub fn objection(&self, payload: &Payload, selection: &Selection) -> Option<Vec<String>> {
-        let routed = self.routed.as_ref()?;
+        if self.is_new() {
+            return None;
+        }
+        let routed = &self.routed;
         let running = payload.running.iter();
         let now: HashSet<&str> = running.map(|one| service::short(&one.id)).collect();
         // What inspect says of a container that is known: stopping, paused, not healthy.
@@ -95,9 +119,10 @@ impl Guard {
     /// the ones that are gone.
     pub fn changed(&mut self, come: &[String], gone: &[String]) {
         self.heard_of.clear();
-        let Some(routed) = &mut self.routed else {
+        if self.is_new() {
             return;
-        };
+        }
+        let routed = &mut self.routed;
         let place = |routed: &[Id], id: &str| {
             routed.binary_search_by(|one| service::short(&one.text()).cmp(service::short(id)))
         };
@@ -108,6 +133,7 @@ impl Guard {
         }
         for id in come {
             if let Err(at) = place(routed, id) {
+                room::for_one_more(routed);
                 routed.insert(at, Id::new(id));
             }
         }
@@ -115,7 +141,7 @@ impl Guard {
 
     /// How many servers HAProxy has.
     pub fn size(&self) -> usize {
-        self.routed.as_ref().map_or(0, Vec::len)
+        self.routed.len()
     }
 }
 
@@ -198,12 +224,32 @@ mod tests {
         ] {
             let mut guard = Guard::default();
             assert_eq!(guard.objection(&payload(has), &paused(inspected)), None);
-            guard.applied(&payload(had), []);
+            guard.will_have(&payload(had), []);
+            guard.took();
             heard.iter().for_each(|id| guard.heard_of(id));
             let objection = guard.objection(&payload(has), &paused(inspected));
             let expected = expected.map(|ids| ids.iter().map(|&id| id.to_owned()).collect());
             assert_eq!(objection, expected, "{had:?} -> {has:?}");
         }
+    }
+
+    #[test]
+    fn what_haproxy_did_not_take_is_not_what_it_has() {
+        let had = payload(&["a", "b", "c", "d"]);
+        let mut guard = Guard::default();
+        guard.will_have(&had, []);
+        guard.took();
+        guard.heard_of("b");
+        guard.will_have(&payload(&["a", "b"]), []);
+        guard.did_not_take();
+        assert!(guard.is_new());
+        // As HAProxy's last good config says.
+        guard.has(["a", "b", "c", "d"]);
+        let objection = |guard: &Guard, has| guard.objection(&payload(has), &paused(&[]));
+        let missing = Some(vec!["b".to_owned(), "c".to_owned(), "d".to_owned()]);
+        assert_eq!(objection(&guard, &["a"]), None, "b was heard of");
+        guard.took();
+        assert_eq!(objection(&guard, &["a"]), missing);
     }
 
     #[test]
@@ -216,7 +262,7 @@ mod tests {
         ];
         let short: Vec<&str> = whole.iter().map(|id| service::short(id)).collect();
         let mut guard = Guard::default();
-        guard.applied(&payload(&short), whole.iter().map(String::as_str));
+        guard.will_have(&payload(&short), whole.iter().map(String::as_str));
         assert_eq!(guard.size(), 4);
         let objection = guard.objection(&payload(&[]), &Selection::default());
         assert_eq!(

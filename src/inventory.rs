@@ -15,6 +15,7 @@ use crate::docker::container::{Container, Inspected, NetworkMode, Row};
 use crate::names::Names;
 use crate::order;
 use crate::roll::{Identified, Roll};
+use crate::room;
 
 /// For this long after a `die`, a list that shows the container is not believed.
 const DEAD_LISTED_MAX: Duration = Duration::from_secs(1);
@@ -220,7 +221,7 @@ impl Inventory {
         self.died.retain(|_, at| *at + DEAD_LISTED_MAX > asked);
         let lenders: BTreeSet<String> =
             order::gathered(self.lenders().into_iter().map(str::to_owned));
-        let mut inspect = Vec::new();
+        let mut inspect = room::passing(rows.len());
         let mut listed = BTreeSet::new();
         for row in rows {
             let concerns = self.interest.in_name(&row.name) || lenders.contains(&row.id);
@@ -247,7 +248,16 @@ impl Inventory {
         }
         self.owed.retain(|id, _| listed.contains(id));
         self.touched = Touched::All;
+        if self.is_empty() {
+            self.known.make_room(inspect.len());
+            room::for_all(&mut self.members, inspect.len());
+        }
         inspect
+    }
+
+    /// How many containers are known.
+    pub fn len(&self) -> usize {
+        self.known.len()
     }
 
     /// What may be another now than when this was last called.
@@ -268,6 +278,7 @@ impl Inventory {
         if let Some(service) = known.service() {
             let member = (hash_of(service), short_of(&id));
             if let Err(at) = self.members.binary_search(&member) {
+                room::for_one_more(&mut self.members);
                 self.members.insert(at, member);
             }
         }
@@ -398,8 +409,16 @@ impl Inventory {
         if *container.name == self.interest.haproxy {
             self.haproxy_away = None;
         }
-        let monitored = self.interest.monitors(&container.name, &reading);
         container.share(&mut self.names);
+        self.touch(id);
+        if let Some(known) = self.known.get_mut(id)
+            && (&known.container, known.leaving_until) == (&container, leaving_until)
+        {
+            // What is kept of it stays where it is: thousands that move leave holes that nothing else fills.
+            known.digest = digest;
+            return;
+        }
+        let monitored = self.interest.monitors(&container.name, &reading);
         self.put(Known {
             container,
             reading,
@@ -933,6 +952,37 @@ mod tests {
         let (name, predicate) = (format!("SERVICE_NAME={service}"), "PREDICATE=example.com");
         let whole = format!("{id:0<64}");
         sample::inspected(&whole, &format!("asteroid-{id}"), 1, &[&name, predicate])
+    }
+
+    #[test]
+    fn what_is_as_it_was_stays_where_it_is() {
+        let (mut inventory, now) = inventory();
+        let found = member("a", "web");
+        let id = found.container.id.to_string();
+        let at = |inventory: &Inventory| {
+            let known = inventory.find(&id).expect("it is known");
+            known.id.as_ptr()
+        };
+        inventory.inspected(&id, Some(found.clone()), Some(1));
+        let first = at(&inventory);
+        inventory.inspected(&id, Some(found.clone()), Some(2));
+        assert_eq!(at(&inventory), first);
+        assert_eq!(
+            inventory.known.get(&id).and_then(|known| known.digest),
+            Some(2)
+        );
+        // A stop signal that it has survived holds until the next life.
+        inventory.signalled(&id, 15, now);
+        inventory.inspected(&id, Some(found.clone()), None);
+        let mut again = found;
+        again.container.state.started.seconds += 1;
+        inventory.inspected(&id, Some(again.clone()), None);
+        assert_eq!(inventory.find(&id), Some(&again.container));
+        assert!(
+            inventory
+                .monitored()
+                .all(|known| known.leaving_until.is_none())
+        );
     }
 
     #[test]

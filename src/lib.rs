@@ -24,7 +24,7 @@
 //! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos`,
 //!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads (and `transport` one for the
 //!   resolver, which has no time limit); only `main` prints errors.
-//! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `id`, `names`, `roll`, `roster`, `schedule`,
+//! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `id`, `names`, `roll`, `room`, `roster`, `schedule`,
 //!   `timestamp`, `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`, `report/{diff,explain,plan}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
 //! - No async runtime, no listener, no queue that can fill, no unsafe code, no wait without a limit.
@@ -70,6 +70,7 @@ pub mod refrain;
 pub mod registry;
 pub mod report;
 pub mod roll;
+mod room;
 pub mod roster;
 pub mod schedule;
 pub mod service;

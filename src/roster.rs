@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use crate::config::Fingerprint;
 use crate::registry::{Candidate, Digest, Edit, Mode, Payload, Rank};
+use crate::room;
 use crate::service::Selection;
 
 /// From this many services on that were touched at once, sorting all again costs no more.
@@ -81,27 +82,39 @@ fn hash(words: &[&[u8]]) -> u64 {
 }
 
 impl Roster {
+    /// Of no service of this table, with room for so many, whose names have so many bytes all together; in the place of an old one.
+    pub fn empty(old: Option<Roster>, table: &str, services: usize, names: usize) -> Roster {
+        let mut roster = old.unwrap_or_else(|| Roster {
+            table: table.to_owned(),
+            services: Vec::new(),
+            names: String::new(),
+            unused: 0,
+            claims: HashSet::new(),
+            digest: Digest::default(),
+        });
+        (roster.unused, roster.digest) = (0, Digest::default());
+        room::for_all(&mut roster.services, services);
+        let mut bytes = std::mem::take(&mut roster.names).into_bytes();
+        room::for_all(&mut bytes, names);
+        roster.names = String::from_utf8(bytes).unwrap_or_default();
+        roster.claims.clear();
+        roster.claims.reserve(2 * services);
+        roster
+    }
+
     /// Of a payload, and of the selection that it was made of. `None` when there is more in it than this host's
     /// services, each apart from the others.
-    pub fn new(payload: &Payload, selection: &Selection) -> Option<Roster> {
+    pub fn filled(mut self, payload: &Payload, selection: &Selection) -> Option<Roster> {
         let candidates = &payload.candidates;
         let instances: usize = candidates.iter().map(|one| one.containers.len()).sum();
         if !selection.conflicts.is_empty() || payload.running.len() != instances {
             return None;
         }
-        let mut roster = Roster {
-            table: payload.table.clone(),
-            services: Vec::with_capacity(candidates.len()),
-            names: String::with_capacity(candidates.iter().map(|one| one.service_name.len()).sum()),
-            unused: 0,
-            claims: HashSet::with_capacity(2 * candidates.len()),
-            digest: Digest::default(),
-        };
         for candidate in candidates {
-            let at = roster.services.len();
-            roster.insert(at, candidate)?;
+            let at = self.services.len();
+            self.insert(at, candidate)?;
         }
-        Some(roster)
+        Some(self)
     }
 
     /// How many services there are.
@@ -229,6 +242,7 @@ impl Roster {
             digest: Digest::of(candidate),
         };
         self.digest.add(entry.digest);
+        room::for_one_more(&mut self.services);
         self.services.insert(at, entry);
         Some(())
     }
@@ -300,7 +314,7 @@ mod tests {
     }
 
     fn roster(candidates: &[Candidate]) -> Option<Roster> {
-        Roster::new(&payload(candidates), &Selection::default())
+        Roster::empty(None, "t", 0, 0).filled(&payload(candidates), &Selection::default())
     }
 
     /// Edits the first payload's roster towards the second; the candidates that the edits make of the first.
@@ -407,6 +421,7 @@ mod tests {
             id: "2".to_owned(),
             ip: "10.0.0.2".to_owned(),
         });
-        assert!(Roster::new(&payload, &Selection::default()).is_none());
+        let none = Roster::empty(None, "t", 0, 0).filled(&payload, &Selection::default());
+        assert!(none.is_none());
     }
 }

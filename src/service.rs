@@ -12,6 +12,7 @@ use crate::description::{Description, Reading};
 use crate::docker::container::{Container, Health};
 use crate::order;
 use crate::registry::{self, Candidate, Instance, Mode, Payload, Running};
+use crate::room;
 
 /// PORT when it is not given and not exactly one TCP port is exposed.
 const DEFAULT_PORT: u16 = 80;
@@ -112,7 +113,7 @@ pub fn select(
 ) -> Selection {
     let clashing = clashing(monitored);
     let mut selection = Selection::default();
-    let mut members = Vec::with_capacity(monitored.len());
+    let mut members = room::passing(monitored.len());
     for monitored in monitored {
         match described(monitored) {
             Ok(member) => members.push(member),
@@ -131,10 +132,8 @@ pub fn select(
             .then_with(|| one.id.cmp(&other.id))
     });
     let same = |a: &Member<'_>, b: &Member<'_>| a.description.service == b.description.service;
-    // Exactly: a list that grows is there twice while it does.
-    selection
-        .services
-        .reserve_exact(members.chunk_by(same).count());
+    // At once: a list that grows is there twice while it does.
+    room::for_now(&mut selection.services, members.chunk_by(same).count());
     for members in members.chunk_by(same) {
         service(members, &clashing, told, &can_route, &mut selection);
     }
@@ -157,7 +156,7 @@ impl Selection {
             })
         });
         let count = candidates.iter().map(|one| one.containers.len()).sum();
-        let mut running: Vec<Running> = Vec::with_capacity(count);
+        let mut running: Vec<Running> = room::passing(count);
         running.extend(running_here);
         if !elsewhere.is_empty() {
             let here: HashSet<&str> = running.iter().map(|one| one.id.as_str()).collect();
@@ -580,7 +579,7 @@ mod tests {
     fn the_only_exposed_port_is_the_port() {
         let port = |exposed: &[u16], env: &[&str]| {
             let mut one = web("a", 1, env);
-            one.container.exposed_tcp_ports = exposed.into();
+            one.container.exposed_tcp_ports = exposed.to_vec().into();
             selected(&[one]).services[0].port
         };
         assert_eq!(port(&[8080], &[]), 8080);

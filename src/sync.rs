@@ -32,6 +32,7 @@ use crate::ready::{Facts, Ready};
 use crate::registry::{Payload, Registry, Running, Standing};
 use crate::report::history::{self, Entry, History, Hold};
 use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
+use crate::room;
 use crate::roster::Roster;
 use crate::service::{self, Monitored, Selection, Told};
 use crate::survey::{self, Survey};
@@ -281,7 +282,8 @@ impl Syncer {
         self.probe_ports();
         let held = self.held()?;
         // It stands again when this pass has gone well.
-        let roster = self.roster.take().filter(|_| look == Look::Changes);
+        let mut roster = self.roster.take();
+        let old = roster.take_if(|_| look != Look::Changes);
         let touched = self.inventory.take_touched();
         if let Some(roster) = roster.filter(|_| !held && !self.ask)
             && let Some(change) = self.change(roster, touched)
@@ -289,6 +291,7 @@ impl Syncer {
             record.look = Some(started.elapsed());
             return self.amend(change, started, record);
         }
+        let room = self.make_room(old);
         let mut payload = self.payload();
         if held {
             self.said.say(&self.selection);
@@ -317,7 +320,8 @@ impl Syncer {
             || self.registry_due().is_some_and(|at| at <= started);
         if !asked_for && self.haproxy.holds(&request) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
-            self.applied(&payload);
+            self.will_have(&payload);
+            self.guard.took();
             record.answers = Some(match self.answers() {
                 // What it failed to answer to is over: what runs now it has answered to.
                 Answers::Held => Answers::Fresh,
@@ -328,18 +332,26 @@ impl Syncer {
         let text = self.registry.config(&payload)?;
         self.sort_again = None;
         record.ask = Some(looked.elapsed());
+        // What is asked is as large as what is known, and the answer is to be read against another one: all that is
+        // needed of it is taken out of it first. What was made first goes first: the allocator keeps some of the
+        // first blocks that it is given back, and nothing that lies before those can go back to the kernel.
+        self.will_have(&payload);
+        let room = room.filter(|_| self.goes_by_touched());
+        let roster = room.and_then(|room| room.filled(&payload, &self.selection));
+        drop(payload.candidates);
+        drop(payload.running);
         let mounts = self.inventory.haproxy_mounts();
-        let ended = apply(&mut self.haproxy, mounts, &text, &request, record);
+        let ended = apply(&mut self.haproxy, mounts, &text, &request, None, record);
         drop(text);
         record.answers = Some(self.answers());
+        match ended {
+            Ok(_) => self.guard.took(),
+            Err(_) => self.guard.did_not_take(),
+        }
         let ended = ended?;
         self.ask = false;
-        self.applied(&payload);
-        if self.goes_by_touched() {
-            self.roster = Roster::new(&payload, &self.selection);
-        }
+        self.roster = roster;
         // The history reads the whole file once more.
-        drop(payload);
         self.keep(ended, record);
         Ok(ended)
     }
@@ -370,7 +382,14 @@ impl Syncer {
         let mut record = Record::begin("rollback");
         let request = format!("rollback to {}", entry.fingerprint);
         let mounts = self.inventory.haproxy_mounts();
-        let ended = apply(&mut self.haproxy, mounts, config, &request, &mut record);
+        let ended = apply(
+            &mut self.haproxy,
+            mounts,
+            config,
+            &request,
+            None,
+            &mut record,
+        );
         match ended {
             Ok(ended) => {
                 // A service that HAProxy refuses today may be left out of it.
@@ -395,11 +414,11 @@ impl Syncer {
         }
     }
 
-    /// HAProxy has what this payload asked for.
-    fn applied(&mut self, payload: &Payload) {
+    /// HAProxy is to have what this payload asks for.
+    fn will_have(&mut self, payload: &Payload) {
         let known = self.inventory.monitored();
         self.guard
-            .applied(payload, known.map(|known| &*known.container.id));
+            .will_have(payload, known.map(|known| &*known.container.id));
     }
 
     fn lock(&self) -> Result<lock::Lock> {
@@ -492,6 +511,21 @@ impl Syncer {
         let payload = self.payload();
         let text = self.registry.config(&payload)?;
         Ok(self.haproxy.plan(&text))
+    }
+
+    /// What stays of a pass over everything has its place before what goes again, and keeps it from pass to pass.
+    fn make_room(&mut self, old: Option<Roster>) -> Option<Roster> {
+        let (mut services, mut names) = (0, 0);
+        for known in self.inventory.monitored() {
+            if let Reading::Service(description) = &known.reading {
+                services += 1;
+                names += description.service.len();
+            }
+        }
+        self.guard.make_room(services);
+        self.registry.make_room(services);
+        let roster = self.goes_by_touched();
+        roster.then(|| Roster::empty(old, &self.table, services, names))
     }
 
     /// Sorts what is known into services; what a registry is asked for them.
@@ -654,9 +688,15 @@ impl Syncer {
         ids: BTreeMap<String, Option<u64>>,
         patience: &mut Duration,
     ) -> Result<()> {
-        let (mut slow, mut ids): (Vec<_>, Vec<_>) = ids
-            .into_iter()
-            .partition(|(id, _)| self.inventory.was_late(id));
+        let (mut slow, mut quick) = (Vec::new(), room::passing(ids.len()));
+        for one in ids {
+            if self.inventory.was_late(&one.0) {
+                slow.push(one);
+            } else {
+                quick.push(one);
+            }
+        }
+        let mut ids = quick;
         order::sort_by_key(&mut slow, |(id, _)| self.inventory.owed_since(id));
         let quick = ids.len();
         ids.extend(slow);
@@ -798,13 +838,15 @@ impl Syncer {
 
     /// `unready` says why a container waits for its port, if it does.
     fn select(&self, told: Told, unready: &dyn Fn(&str) -> Option<String>) -> Selection {
-        self.select_of(self.inventory.monitored(), told, unready)
+        let count = self.inventory.len();
+        self.select_of(self.inventory.monitored(), count, told, unready)
     }
 
     /// [`Syncer::select`] of some of the containers: of a service all or none.
     fn select_of<'k>(
         &self,
         containers: impl Iterator<Item = &'k Known>,
+        count_max: usize,
         told: Told,
         unready: &dyn Fn(&str) -> Option<String>,
     ) -> Selection {
@@ -814,8 +856,9 @@ impl Syncer {
         let context = self.context(&find, self.overlay.as_ref().map_or(&nothing, Overlay::view));
         // Nearly never, and there may be thousands to ask for.
         let flapping = self.flapping.next_due().is_some();
-        let monitored: Vec<Monitored<'_>> = containers
-            .map(|known| Monitored {
+        let mut monitored: Vec<Monitored<'_>> = room::passing(count_max);
+        for known in containers {
+            monitored.push(Monitored {
                 container: &known.container,
                 reading: &known.reading,
                 address: self.address(&known.container, &context),
@@ -824,8 +867,8 @@ impl Syncer {
                     .then(|| self.flapping.held(&known.container.id, now))
                     .flatten()
                     .or_else(|| unready(&known.container.id)),
-            })
-            .collect();
+            });
+        }
         service::select(&monitored, told, |one| self.registry.can_route(one))
     }
 
@@ -849,17 +892,19 @@ impl Syncer {
     }
 }
 
-/// Hands a config to HAProxy, whose container has `mounts` of this host.
+/// Hands a config to HAProxy, whose container has `mounts` of this host; `exchanged` as in
+/// [`Haproxy::apply_exchanged`].
 fn apply(
     haproxy: &mut Haproxy,
     mounts: &[String],
     text: &str,
     request: &str,
+    exchanged: Option<(&str, &str)>,
     record: &mut Record,
 ) -> Result<Ended> {
     record.stage = Stage::Apply;
     haproxy.has_mounted(mounts);
-    match haproxy.apply(text, request)? {
+    match haproxy.apply_exchanged(text, request, exchanged)? {
         haproxy::Outcome::Unchanged => Ok(Ended::Unchanged),
         haproxy::Outcome::Applied { how, changes } => {
             record.changes = changes;

@@ -295,7 +295,7 @@ fn made(name: &str, how: &str) -> Container {
         },
         networks,
         network_mode: mode,
-        exposed_tcp_ports: Box::default(),
+        exposed_tcp_ports: Vec::new().into(),
         own_hostname: Some(name.into()),
         domainname: "".into(),
         entrypoint: "httpd".into(),

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -19,6 +20,7 @@ use super::text::Text;
 use crate::json;
 use crate::names::Names;
 use crate::order;
+use crate::room;
 use crate::timestamp::Timestamp;
 
 /// The stop signal when the image names none: SIGTERM (`docker stop`).
@@ -66,7 +68,7 @@ pub struct Container {
     /// How it got its network.
     pub network_mode: NetworkMode,
     /// TCP ports that the image exposes or the user published, sorted, each once.
-    pub exposed_tcp_ports: Box<[u16]>,
+    pub exposed_tcp_ports: Numbers,
     /// Host name inside the container where it is not the usual one; see [`Container::hostname`].
     pub own_hostname: Option<Box<str>>,
     /// Domain name inside the container; usually empty.
@@ -79,6 +81,35 @@ pub struct Container {
     pub stop_seconds: u32,
     /// How often the daemon restarted it by its restart policy.
     pub restarts: u32,
+}
+
+/// Port numbers; most containers have one, which needs no place of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Numbers {
+    /// Only this.
+    One(u16),
+    /// None or several.
+    Others(Box<[u16]>),
+}
+
+impl From<Vec<u16>> for Numbers {
+    fn from(numbers: Vec<u16>) -> Self {
+        match *numbers {
+            [only] => Numbers::One(only),
+            _ => Numbers::Others(numbers.into()),
+        }
+    }
+}
+
+impl Deref for Numbers {
+    type Target = [u16];
+
+    fn deref(&self) -> &[u16] {
+        match self {
+            Numbers::One(only) => std::slice::from_ref(only),
+            Numbers::Others(numbers) => numbers,
+        }
+    }
 }
 
 impl Container {
@@ -309,7 +340,10 @@ impl List {
             Ok(listed) if listed.id.is_empty() => {
                 self.bad = Some("a container without an id".to_owned());
             }
-            Ok(listed) => self.rows.push(listed.into()),
+            Ok(listed) => {
+                room::for_one_more_now(&mut self.rows);
+                self.rows.push(listed.into());
+            }
             Err(error) => self.bad = Some(format!("{error} of row {}", self.rows.len() + 1)),
         }
     }

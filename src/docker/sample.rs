@@ -30,7 +30,7 @@ pub(crate) fn inspected(id: &str, name: &str, second: u8, env: &[&str]) -> Inspe
             ipv6: None,
         }]),
         network_mode: NetworkMode::Named("net".into()),
-        exposed_tcp_ports: Box::default(),
+        exposed_tcp_ports: Vec::new().into(),
         own_hostname: None,
         domainname: "".into(),
         entrypoint: "sleep".into(),

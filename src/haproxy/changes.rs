@@ -11,12 +11,16 @@ const NAMED_MAX: usize = 6;
 ///
 /// Only the backends whose text differs are read in full: a change of one among thousands costs little.
 pub fn in_words(old: Option<&str>, new: &str) -> String {
-    let held = held(new);
     let Some(old) = old else {
-        return format!("first config: {held}");
+        return format!("first config: {}", held(new));
     };
-    let (old, new) = unlike(old, new);
-    let (old, new) = (Backends::of(old), Backends::of(new));
+    exchanged(unlike(old, new), new)
+}
+
+/// The same, where the backends that differ are known: all that `new` has in the place of others.
+pub fn exchanged((old, now): (&str, &str), new: &str) -> String {
+    let held = held(new);
+    let (old, new) = (Backends::of(old), Backends::of(now));
 
     let mut words = Vec::new();
     for backend in new.missing_in(&old) {

@@ -311,13 +311,32 @@ impl Haproxy {
     /// # Errors
     /// When a step fails. HAProxy then runs what it ran before, and so does the file say.
     pub fn apply(&mut self, text: &str, request: &str) -> Result<Outcome> {
-        let outcome = self.hand_over(text, request);
+        self.apply_exchanged(text, request, None)
+    }
+
+    /// [`Haproxy::apply`] of a text that was made of [`Haproxy::installed`]: `exchanged` are the backends that differ,
+    /// as they were and as they are. The earlier text need not be read again to tell what changes then.
+    ///
+    /// # Errors
+    /// As [`Haproxy::apply`].
+    pub fn apply_exchanged(
+        &mut self,
+        text: &str,
+        request: &str,
+        exchanged: Option<(&str, &str)>,
+    ) -> Result<Outcome> {
+        let outcome = self.hand_over(text, request, exchanged);
         // Nothing is left ahead of a change that was made.
         self.take_back();
         outcome
     }
 
-    fn hand_over(&mut self, text: &str, request: &str) -> Result<Outcome> {
+    fn hand_over(
+        &mut self,
+        text: &str,
+        request: &str,
+        exchanged: Option<(&str, &str)>,
+    ) -> Result<Outcome> {
         // Taken apart only when services are or have to be held back: at 10,000 services that costs more
         // than all the rest.
         let memory = self.memory.clone();
@@ -435,7 +454,15 @@ impl Haproxy {
                 .map(|text| config::split_fingerprint(text).0)
         };
         let words = Some(&before).filter(|before| was_taken && !before.is_known());
+        // It is known to be the text that was edited, and all of the edited one is installed.
+        let exchanged =
+            exchanged.filter(|_| was_taken && before.is_known() && installed.config() == text);
         let changes = match words.and_then(OnDisk::config) {
+            _ if exchanged.is_some() => {
+                let words = changes::exchanged(exchanged.unwrap_or_default(), text);
+                debug_assert_eq!(words, changes::in_words(last(), text));
+                words
+            }
             Some(before) => changes::in_words(Some(before), installed.config()),
             // What is known without reading it is what is remembered as the last good one.
             None => changes::in_words(last(), installed.config()),
@@ -446,8 +473,10 @@ impl Haproxy {
             request: self.settled(request),
             loaded,
         };
-        // Read before it is written anew.
-        LazyCell::force(&last_good);
+        if exchanged.is_none() {
+            // Read before it is written anew.
+            LazyCell::force(&last_good);
+        }
         self.memory.remember(&taken, &installed.pieces());
         let how = Applied {
             check: checked - started,

@@ -80,7 +80,8 @@ impl OnDisk {
             if *length > CONFIG_BYTES_MAX {
                 return None;
             }
-            let mut text = String::with_capacity(room + 1);
+            // Also for what somebody may put into it: a text that is full would be twice as long.
+            let mut text = String::with_capacity(room + room / 64 + 1);
             let mut file = file.take(CONFIG_BYTES_MAX + 1);
             file.read_to_string(&mut text).ok()?;
             (text.len() as u64 <= CONFIG_BYTES_MAX).then_some(text)

@@ -12,10 +12,11 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::template::{self, Base, LeftOut, Places, Server, Service};
-use super::{Candidate, Edit, Instance, Payload, Registry, Running};
-use crate::config::fingerprint;
+use super::{Amended, Candidate, Edit, Instance, Payload, Registry, Running};
+use crate::config::Fingerprint;
 use crate::error::{Error, Result};
 use crate::order;
+use crate::room;
 
 /// Most services of one table. Four times what HAProxy was measured with.
 const SERVICES_MAX: usize = 20_000;
@@ -68,14 +69,16 @@ pub trait Memory {
 pub struct Embedded {
     base: Base,
     memory: Box<dyn Memory + Send>,
-    /// Table, and the hash of its state as it is in the memory: the state itself is as large as all that is
+    /// Hashes of the table and of its state as it is in the memory: the state itself is as large as all that is
     /// known of the containers, and seldom needed.
-    saved: Option<(String, u64)>,
+    saved: Option<(u64, u64)>,
     left_out: Vec<LeftOut>,
     save_failed: Option<String>,
-    /// Where the candidates of the last payload stand in the text of this fingerprint, the last one, if each of them
-    /// does. The text itself is as large as all the rest, and lies on the disk.
-    places: Option<(Places, String)>,
+    /// Where the candidates of the last payload stand in the last text.
+    places: Places,
+    /// The fingerprint of that text, if each of them stands in it. The text itself is as large as all the rest, and
+    /// lies on the disk.
+    print: Option<u64>,
 }
 
 /// What one payload makes of the stored state.
@@ -104,7 +107,8 @@ impl Embedded {
             saved: None,
             left_out: Vec::new(),
             save_failed: None,
-            places: None,
+            places: Places::default(),
+            print: None,
         }
     }
 
@@ -123,12 +127,13 @@ impl Embedded {
 
     fn keep(&mut self, table: &str, state: &State<&str>) {
         let hash = hash(state);
-        if matches!(&self.saved, Some((at, saved)) if at == table && *saved == hash) {
+        let saved = Some((hash_of(table), hash));
+        if self.saved == saved {
             return;
         }
         match self.memory.save(table, state) {
             Ok(()) => {
-                self.saved = Some((table.to_owned(), hash));
+                self.saved = saved;
                 self.save_failed = None;
             }
             // The state can be made again from Docker; the config that follows from it cannot wait
@@ -146,7 +151,7 @@ impl Embedded {
 
 impl Registry for Embedded {
     fn config(&mut self, payload: &Payload) -> Result<String> {
-        self.places = None;
+        self.print = None;
         let instances = payload.running.len()
             + payload
                 .candidates
@@ -163,14 +168,15 @@ impl Registry for Embedded {
             )
             .hint("does the keyword match more containers than meant?"));
         }
-        let same_table = matches!(&self.saved, Some((table, _)) if *table == payload.table);
+        let table = hash_of(&payload.table);
+        let same_table = self.saved.is_some_and(|(saved, _)| saved == table);
         let stored = if same_table && !asks_for_stored(payload) {
             State::default()
         } else {
             self.memory.load(&payload.table)?
         };
         if !same_table {
-            self.saved = Some((payload.table.clone(), hash(&stored)));
+            self.saved = Some((table, hash(&stored)));
         }
         let Merged {
             state,
@@ -180,36 +186,50 @@ impl Registry for Embedded {
         // The state goes before the text is made.
         self.keep(&payload.table, &state);
         drop(state);
-        let rendered = template::render(&self.base, &services);
+        let places = std::mem::take(&mut self.places);
+        let rendered = template::render_again(&self.base, &services, places);
         left_out.extend(rendered.left_out);
         let each = left_out.is_empty() && rendered.places.len() == payload.candidates.len();
         self.tell(left_out);
-        self.places = each.then(|| (rendered.places, fingerprint(&rendered.text)));
+        self.places = rendered.places;
+        self.print = each.then(|| hash_of(&rendered.text));
         Ok(rendered.text)
     }
 
     /// What is remembered of the table waits for the next whole payload: it is as long as the config, and only
     /// asked for what nobody can be asked about any more, and HAProxy's config does not tell either.
-    fn amended(&mut self, edits: &[Edit], last: String) -> Option<String> {
-        let (mut places, print) = self.places.take()?;
-        let mut text = last;
-        if fingerprint(&text) != print {
+    fn amended(&mut self, edits: &[Edit], last: String) -> Option<Amended> {
+        let print = self.print.take()?;
+        if hash_of(&last) != print {
             return None;
         }
+        let mut amended = Amended {
+            text: last,
+            before: String::new(),
+            after: String::new(),
+        };
         for edit in edits {
             let service = match &edit.now {
                 Some(candidate) => Some(alone(candidate)?),
                 None => None,
             };
-            if !places.edit(&mut text, &self.base, edit.at, edit.was, service.as_ref()) {
-                return None;
-            }
+            let (places, text) = (&mut self.places, &mut amended.text);
+            let (before, after) =
+                places.edit(text, &self.base, edit.at, edit.was, service.as_ref())?;
+            amended.before.push_str(&before);
+            amended.after.push_str(&after);
         }
-        if places.len() > SERVICES_MAX {
+        if self.places.len() > SERVICES_MAX {
             return None;
         }
-        self.places = Some((places, fingerprint(&text)));
-        Some(text)
+        self.print = Some(hash_of(&amended.text));
+        Some(amended)
+    }
+
+    fn make_room(&mut self, services: usize) {
+        if self.places.is_empty() {
+            self.places.make_room(services);
+        }
     }
 
     fn is_remote(&self) -> bool {
@@ -232,6 +252,12 @@ fn asks_for_stored(payload: &Payload) -> bool {
         .running
         .iter()
         .any(|entry| entry.ip.is_empty() || !candidates.contains(entry.service_name.as_str()))
+}
+
+fn hash_of(text: &str) -> u64 {
+    let mut hash = Fingerprint::default();
+    hash.add(text.as_bytes());
+    hash.finish()
 }
 
 fn hash<S: Hash>(state: &State<S>) -> u64 {
@@ -259,7 +285,7 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
         .map(|service| (service.service_name.as_str(), service))
         .collect();
 
-    let mut order: Vec<Entry<'_>> = Vec::with_capacity(payload.candidates.len());
+    let mut order: Vec<Entry<'_>> = room::passing(payload.candidates.len());
     let mut places: HashMap<&str, usize> = HashMap::with_capacity(payload.candidates.len());
     for candidate in &payload.candidates {
         let again = places.get(candidate.service_name.as_str());
@@ -301,9 +327,9 @@ pub fn merge<'p>(stored: &'p State, payload: &'p Payload) -> Merged<'p> {
     }));
 
     let mut state: State<&str> = State {
-        services: Vec::with_capacity(order.len()),
+        services: room::passing(order.len()),
     };
-    let mut services = Vec::with_capacity(order.len());
+    let mut services = room::passing(order.len());
     for entry in order {
         let Entry {
             candidate,
@@ -406,7 +432,12 @@ fn settings(candidate: &Candidate) -> Service<'_> {
     Service {
         name: &candidate.service_name,
         mode: candidate.config_mode,
-        patterns: candidate.patterns().collect(),
+        patterns: {
+            // Most have one, for which `collect` would have room for four.
+            let mut patterns = Vec::with_capacity(candidate.patterns().count());
+            patterns.extend(candidate.patterns());
+            patterns
+        },
         port: candidate.port,
         cookie: candidate
             .cookie

@@ -113,9 +113,14 @@ pub trait Registry {
     /// The same for a payload that differs from the last one by these edits alone, of which each is made on what
     /// the ones before it left; `last` is the text that was given for that one. `None` where only a whole payload can
     /// tell; the next call must bring one then.
-    fn amended(&mut self, edits: &[Edit], last: String) -> Option<String> {
+    fn amended(&mut self, edits: &[Edit], last: String) -> Option<Amended> {
         let _ = (edits, last);
         None
+    }
+
+    /// The next payload has about so many services: what stays of them can have its place before that payload is made.
+    fn make_room(&mut self, services: usize) {
+        let _ = services;
     }
 
     /// Whether asking costs somebody something, so that the same is not asked twice.
@@ -142,6 +147,17 @@ pub struct Edit {
     pub was: bool,
     /// What comes there.
     pub now: Option<Candidate>,
+}
+
+/// A text that was made of the last one by edits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amended {
+    /// The new text.
+    pub text: String,
+    /// The backends that were exchanged, as they were.
+    pub before: String,
+    /// The backends that are in their place.
+    pub after: String,
 }
 
 /// What a registry's last answer was worth.

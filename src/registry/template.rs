@@ -16,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Mode;
 use crate::config::{ACL_PREFIX, BACKEND_PREFIX, Config, RULES_MARK, Section};
 use crate::order;
+use crate::room;
 
 /// Patterns on one acl line. HAProxy takes 64 words a line, so the 61st pattern of an acl would
 /// make it refuse the whole file; the next line of the same acl is an OR.
@@ -154,8 +155,14 @@ impl Places {
         self.services.is_empty()
     }
 
+    /// Those of another text of so many services, in the place of these.
+    pub fn make_room(&mut self, services: usize) {
+        room::for_all(&mut self.services, services);
+    }
+
     /// Makes `text` what it would be if the service at `at` (`was`: there is one) were `now`, gone or new.
-    /// False where only a new rendering can tell; `text` is as it was then.
+    /// Returns its backend as it was and as it is, empty where there is none; `None` where only a new rendering can
+    /// tell, and `text` is as it was then.
     pub fn edit(
         &mut self,
         text: &mut String,
@@ -163,20 +170,20 @@ impl Places {
         at: usize,
         was: bool,
         now: Option<&Service<'_>>,
-    ) -> bool {
+    ) -> Option<(String, String)> {
         let old = match self.services.get(at) {
             Some(place) if was => *place,
             _ if !was && at <= self.services.len() => Place::default(),
-            _ => return false,
+            _ => return None,
         };
         if old.scattered || now.is_some_and(|now| fault(now).or_else(|| clash(base, now)).is_some())
         {
-            return false;
+            return None;
         }
         let (mut rule, mut backend) = (String::new(), String::new());
         if let Some(now) = now {
             if rules_of(now).iter().any(|rule| rule.kind != Kind::Exact) {
-                return false;
+                return None;
             }
             push_rules(&mut rule, &[now], &mut [Place::default()]);
             push_backend(&mut backend, now, base.http_defaults);
@@ -184,7 +191,7 @@ impl Places {
         let (Ok(rule_length), Ok(backend_length)) =
             (u32::try_from(rule.len()), u32::try_from(backend.len()))
         else {
-            return false;
+            return None;
         };
         let before = self.services.iter().take(at);
         let (rules_before, backends_before) = before.fold((0, 0), |(rules, backends), place| {
@@ -200,9 +207,8 @@ impl Places {
             backend_at + old.backend as usize,
         );
         // From the end on: what stands before stays where it is.
-        if text.get(backend_at..backend_end).is_none() || text.get(rule_at..rule_end).is_none() {
-            return false;
-        }
+        text.get(rule_at..rule_end)?;
+        let was_backend = text.get(backend_at..backend_end)?.to_owned();
         text.replace_range(backend_at..backend_end, &backend);
         text.replace_range(rule_at..rule_end, &rule);
         self.backends = self.backends - old.rule as usize + rule.len();
@@ -211,13 +217,16 @@ impl Places {
             backend: backend_length,
             scattered: false,
         };
+        if !was && now.is_some() {
+            room::for_one_more(&mut self.services);
+        }
         match (was, now) {
             (true, Some(_)) => self.services[at] = place,
             (true, None) => drop(self.services.remove(at)),
             (false, Some(_)) => self.services.insert(at, place),
             (false, None) => {}
         }
-        true
+        Some((was_backend, backend))
     }
 }
 
@@ -354,6 +363,11 @@ fn is_http(config: &Config<'_>, frontend: &Section<'_>) -> bool {
 /// A service that cannot be written (a value outside the grammar, a name that the base or another
 /// service has taken) is left out with its reason and never harms the others.
 pub fn render(base: &Base, services: &[Service<'_>]) -> Rendered {
+    render_again(base, services, Places::default())
+}
+
+/// [`render`], with the places where those of an earlier text are.
+pub fn render_again(base: &Base, services: &[Service<'_>], places: Places) -> Rendered {
     let mut left_out = Vec::new();
     let mut names = HashSet::with_capacity(services.len());
     let mut good = Vec::with_capacity(services.len());
@@ -370,18 +384,16 @@ pub fn render(base: &Base, services: &[Service<'_>]) -> Rendered {
         }
     }
     let servers: usize = good.iter().map(|service| service.servers.len()).sum();
-    let mut text = String::with_capacity(
-        base.head.len() + base.tail.len() + good.len() * 256 + servers * 64 + 64,
-    );
+    let length = base.head.len() + base.tail.len() + good.len() * 256 + servers * 64 + 64;
+    let mut text = String::from_utf8(room::passing(length)).unwrap_or_default();
     text.push_str(&base.head);
     text.push_str("    ");
     text.push_str(RULES_MARK);
     text.push('\n');
-    let mut places = Places {
-        rules: text.len(),
-        backends: 0,
-        services: vec![Place::default(); good.len()],
-    };
+    let mut places = places;
+    places.rules = text.len();
+    places.make_room(good.len());
+    places.services.resize(good.len(), Place::default());
     push_rules(&mut text, &good, &mut places.services);
     text.push_str(&base.tail);
     places.backends = text.len();
@@ -779,7 +791,20 @@ mod tests {
             let elsewhere = now.as_ref().is_some_and(scattered)
                 || (was && services.get(at).is_some_and(scattered));
             let can = !elsewhere;
-            assert_eq!(places.edit(&mut text, &base, at, was, now.as_ref()), can);
+            let exchanged = places.edit(&mut text, &base, at, was, now.as_ref());
+            assert_eq!(exchanged.is_some(), can);
+            for (backend, service) in exchanged.iter().flat_map(|(before, after)| {
+                [
+                    (before, was.then(|| services.get(at)).flatten()),
+                    (after, now.as_ref()),
+                ]
+            }) {
+                let mut expected = String::new();
+                if let Some(service) = service {
+                    push_backend(&mut expected, service, base.http_defaults);
+                }
+                assert_eq!(*backend, expected);
+            }
             if was {
                 services.remove(at);
             }
@@ -797,7 +822,9 @@ mod tests {
         assert!(edited > 500, "{edited}");
         let reserved = service("zz", Mode::Host, &["x.example.com"]);
         assert!(
-            !places.edit(&mut text, &base, services.len(), true, Some(&reserved)),
+            places
+                .edit(&mut text, &base, services.len(), true, Some(&reserved))
+                .is_none(),
             "there is none"
         );
     }

@@ -68,7 +68,8 @@ impl Syncer {
         }
         let ids = members.iter().map(|known| known.container.id.to_string());
         let containers: BTreeSet<String> = order::gathered(containers.into_iter().chain(ids));
-        let mut selection = self.select_of(members.into_iter(), Told::Trouble, &|_| None);
+        let count = members.len();
+        let mut selection = self.select_of(members.into_iter(), count, Told::Trouble, &|_| None);
         let now = std::mem::take(&mut selection.services);
         let instances = now.iter().flat_map(|one| &one.containers);
         let routed: BTreeSet<&str> = order::gathered(instances.map(|one| one.id.as_str()));
@@ -119,16 +120,25 @@ impl Syncer {
             roster.len()
         );
         let last = self.haproxy.installed();
-        let text = match last.and_then(|last| self.registry.amended(&edits, last)) {
-            Some(text) => text,
+        let (text, exchanged) = match last.and_then(|last| self.registry.amended(&edits, last)) {
+            Some(amended) => (amended.text, Some((amended.before, amended.after))),
             None => {
                 let payload = self.payload();
-                self.registry.config(&payload)?
+                (self.registry.config(&payload)?, None)
             }
         };
+        let exchanged = exchanged.as_ref();
+        let exchanged = exchanged.map(|(before, after)| (before.as_str(), after.as_str()));
         record.ask = Some(looked.elapsed());
         let mounts = self.inventory.haproxy_mounts();
-        let ended = apply(&mut self.haproxy, mounts, &text, &request, record)?;
+        let ended = apply(
+            &mut self.haproxy,
+            mounts,
+            &text,
+            &request,
+            exchanged,
+            record,
+        )?;
         drop(text);
         self.guard.changed(&routed, &gone);
         self.roster = Some(roster);

@@ -82,7 +82,7 @@ fn forbid(what: &str, words: &[&str], applies: impl Fn(&str) -> bool) {
 
 #[test]
 fn pure_files_touch_nothing_outside() {
-    const PURE: [&str; 24] = [
+    const PURE: [&str; 25] = [
         "http.rs",
         "config.rs",
         "timestamp.rs",
@@ -92,6 +92,7 @@ fn pure_files_touch_nothing_outside() {
         "id.rs",
         "names.rs",
         "roll.rs",
+        "room.rs",
         "roster.rs",
         "schedule.rs",
         "docker/events.rs",

@@ -461,7 +461,7 @@ fn refuses(verdict: &Verdict, port: u16, inventory: &Inventory) -> Finding {
     let name = &verdict.name;
     let exposed = inventory
         .find(&verdict.id)
-        .map(|container| container.exposed_tcp_ports.clone())
+        .map(|container| container.exposed_tcp_ports.to_vec())
         .unwrap_or_default();
     let (what, mend) = match listening::of_container(&verdict.id) {
         Some(Listening { ports, .. }) if !ports.is_empty() => {
