@@ -17,13 +17,15 @@
 //!
 //! `<6>` is the priority of sd-daemon(3), which the journal takes off: `journalctl -p warning` works.
 
-use log::kv::{Key, Source, Value, VisitSource};
+use log::kv::{Key, Source, Value, VisitSource, VisitValue};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simplelog::{Config, ConfigBuilder, WriteLogger};
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::io::{LineWriter, Write, stderr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::decimal::Decimal;
 
 /// Longest message that is written, in bytes; what HAProxy or a script say is cut there.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
@@ -222,25 +224,49 @@ fn json(now: Duration, level: Level, module: &str, message: &str, fields: &dyn S
     line
 }
 
-/// Adds what a record says in fields of its own: numbers and truth values as such, all else as strings.
+/// Adds what a record says in fields of its own: numbers and truth values as such, strings as strings.
+///
+/// Other kinds of values are left out: to print whatever a record may hold brings code for each of them.
 struct Fields<'l>(&'l mut String);
 
 impl<'kvs> VisitSource<'kvs> for Fields<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        let before = self.0.len();
         self.0.push(',');
         push_string(self.0, key.as_str());
         self.0.push(':');
-        if let Some(whole) = value.to_u64() {
-            let _ = write!(self.0, "{whole}");
-        } else if let Some(number) = value.to_f64().filter(|number| number.is_finite()) {
-            let _ = write!(self.0, "{number}");
-        } else if let Some(truth) = value.to_bool() {
-            let _ = write!(self.0, "{truth}");
-        } else {
-            let mut text = value.to_string();
-            cut(&mut text);
-            push_string(self.0, &text);
+        let told = value.visit(&mut Field(self.0));
+        if told.is_err() {
+            self.0.truncate(before);
         }
+        Ok(())
+    }
+}
+
+/// Adds one value.
+struct Field<'l>(&'l mut String);
+
+impl<'v> VisitValue<'v> for Field<'_> {
+    fn visit_any(&mut self, _: Value) -> Result<(), log::kv::Error> {
+        Err(log::kv::Error::msg("not a kind that is told"))
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), log::kv::Error> {
+        Ok(write!(self.0, "{value}")?)
+    }
+
+    fn visit_f64(&mut self, value: f64) -> Result<(), log::kv::Error> {
+        Ok(write!(self.0, "{}", Decimal::from(value))?)
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), log::kv::Error> {
+        Ok(write!(self.0, "{value}")?)
+    }
+
+    fn visit_str(&mut self, value: &str) -> Result<(), log::kv::Error> {
+        let mut text = value.to_owned();
+        cut(&mut text);
+        push_string(self.0, &text);
         Ok(())
     }
 }

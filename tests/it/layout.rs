@@ -82,10 +82,11 @@ fn forbid(what: &str, words: &[&str], applies: impl Fn(&str) -> bool) {
 
 #[test]
 fn pure_files_touch_nothing_outside() {
-    const PURE: [&str; 24] = [
+    const PURE: [&str; 25] = [
         "http.rs",
         "config.rs",
         "timestamp.rs",
+        "decimal.rs",
         "description.rs",
         "service.rs",
         "inventory.rs",
