@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::bisect::Offender;
 use super::blocks::Blocks;
+use crate::order;
 
 /// First and longest wait before a refused block is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -42,7 +43,7 @@ impl Held {
                 .get(*service)
                 .is_some_and(|held| held.again > now && held.block == blocks.digest(service))
         };
-        services.iter().copied().filter(unasked).collect()
+        order::gathered(services.iter().copied().filter(unasked))
     }
 
     /// Takes in what a search found; `unasked` were held back before it and stay as they are.
