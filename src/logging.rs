@@ -1,9 +1,7 @@
 //! Log lines to stderr: text for people and the journal, or JSON for machines.
 //!
-//! This file shapes the line, `simplelog` locks and writes it. (It could stamp the time too,
-//! but a format of ours for it needs its `time` package as one of ours.) Only records of this crate are written: HTTP and TLS packages log the headers that they send,
-//! and a key for Cosmos must never reach a log. A line that cannot be written is dropped; the
-//! job goes on without its log.
+//! Only records of this crate are written: HTTP and TLS packages log the headers that they send, and a key for Cosmos
+//! must never reach a log. A line that cannot be written is dropped; the job goes on without its log.
 //!
 //! Shapes (stable; scripts read them):
 //!
@@ -19,10 +17,10 @@
 
 use log::kv::{Key, Source, Value, VisitSource, VisitValue};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use simplelog::{Config, ConfigBuilder, WriteLogger};
 use std::ffi::OsStr;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io::{LineWriter, Write, stderr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::decimal::Decimal;
@@ -71,11 +69,11 @@ fn device_and_inode(value: &OsStr) -> Option<(u64, u64)> {
     Some((device.parse().ok()?, inode.parse().ok()?))
 }
 
-/// Shapes each record and hands it to `simplelog` as a finished message.
-struct Logger<W: Write + Send + 'static> {
+/// Shapes each record and writes it as one piece.
+struct Logger<W> {
     level: LevelFilter,
     shape: Shape,
-    writer: Box<WriteLogger<W>>,
+    output: Mutex<W>,
 }
 
 #[derive(Clone, Copy)]
@@ -85,7 +83,7 @@ enum Shape {
     Json,
 }
 
-impl<W: Write + Send + 'static> Logger<W> {
+impl<W: Write> Logger<W> {
     fn new(level: LevelFilter, format: Format, to_journal: bool, output: W) -> Self {
         let shape = match (format, to_journal) {
             (Format::Json, _) => Shape::Json,
@@ -95,31 +93,17 @@ impl<W: Write + Send + 'static> Logger<W> {
         Logger {
             level,
             shape,
-            writer: WriteLogger::new(level, config(), output),
+            output: Mutex::new(output),
         }
     }
 
-    fn write(&self, metadata: &Metadata<'_>, line: fmt::Arguments<'_>) {
-        let shaped = Record::builder()
-            .metadata(metadata.clone())
-            .args(line)
-            .build();
-        self.writer.log(&shaped);
+    /// The output, whatever became of another thread that held it.
+    fn output(&self) -> MutexGuard<'_, W> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Nothing of what `simplelog` can put before a message.
-fn config() -> Config {
-    ConfigBuilder::new()
-        .set_time_level(LevelFilter::Off)
-        .set_max_level(LevelFilter::Off)
-        .set_thread_level(LevelFilter::Off)
-        .set_target_level(LevelFilter::Off)
-        .set_location_level(LevelFilter::Off)
-        .build()
-}
-
-impl<W: Write + Send + 'static> Log for Logger<W> {
+impl<W: Write + Send> Log for Logger<W> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= self.level && module(metadata.target()).is_some()
     }
@@ -136,7 +120,7 @@ impl<W: Write + Send + 'static> Log for Logger<W> {
         // A clock before 1970 shows as 1970.
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or(Duration::ZERO);
-        let line = match self.shape {
+        let mut line = match self.shape {
             Shape::Json => json(now, record.level(), module, &message, &record.key_values()),
             Shape::Text => {
                 let line = text(record.level(), module, &message, "");
@@ -144,11 +128,12 @@ impl<W: Write + Send + 'static> Log for Logger<W> {
             }
             Shape::Journal => text(record.level(), module, &message, priority(record.level())),
         };
-        self.write(record.metadata(), format_args!("{line}"));
+        line.push('\n');
+        let _ = self.output().write_all(line.as_bytes());
     }
 
     fn flush(&self) {
-        self.writer.flush();
+        let _ = self.output().flush();
     }
 }
 
