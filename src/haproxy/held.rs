@@ -54,19 +54,17 @@ impl Held {
         blocks: &Blocks<'_>,
         now: Instant,
     ) {
-        let mut before = std::mem::take(&mut self.0);
+        let before = std::mem::take(&mut self.0);
         for service in unasked {
-            if let Some(held) = before.remove(*service) {
-                self.0.insert((*service).to_owned(), held);
+            if let Some(held) = before.get(*service) {
+                self.0.insert((*service).to_owned(), held.clone());
             }
         }
         for Offender { service, words } in offenders {
             let block = blocks.digest(service);
             let kept = blocks.has_old(service);
-            let again = before.remove(*service).filter(|held| held.block == block);
-            let wait = again
-                .as_ref()
-                .map_or(RETRY.0, |held| (held.wait * 2).min(RETRY.1));
+            let again = before.get(*service).filter(|held| held.block == block);
+            let wait = again.map_or(RETRY.0, |held| (held.wait * 2).min(RETRY.1));
             if again.is_none_or(|held| held.kept != kept) {
                 let fate = if kept {
                     "it keeps its last good rules and servers"
@@ -88,10 +86,10 @@ impl Held {
                 },
             );
         }
-        for service in before
-            .keys()
-            .filter(|service| !blocks.digest(service).is_empty())
-        {
+        for service in before.keys() {
+            if self.0.contains_key(service) || blocks.digest(service).is_empty() {
+                continue;
+            }
             log::info!("HAProxy accepts service {service} now");
         }
     }

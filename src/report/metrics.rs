@@ -4,7 +4,6 @@
 //! no gap. Moments are given as times, not as ages: an age would have to be written all the time. The whole
 //! file is replaced in one step. Rules: the exposition format 0.0.4, and what `promtool check metrics` asks.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
@@ -15,7 +14,6 @@ use crate::atomic_file::{self, Durability};
 use crate::decimal::Decimal;
 use crate::error::Result;
 use crate::haproxy::By;
-use crate::order;
 use crate::report::record::{Answers, Ended, Record, Stage};
 use crate::report::status::Status;
 
@@ -27,7 +25,7 @@ const STEPS: [&str; 6] = ["look", "ask", "check", "swap", "live", "total"];
 
 /// What counts up.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Counters(BTreeMap<String, Decimal>);
+struct Counters(Vec<(String, Decimal)>);
 
 /// The metrics and where they are kept.
 #[derive(Debug)]
@@ -106,12 +104,15 @@ fn duration(what: &str, step: &str) -> String {
 
 impl Counters {
     fn add(&mut self, series: &str, amount: Decimal) {
-        let sum = self.0.entry(series.to_owned()).or_default();
-        *sum = sum.plus(amount);
+        match self.0.iter_mut().find(|(name, _)| name == series) {
+            Some((_, sum)) => *sum = sum.plus(amount),
+            None => self.0.push((series.to_owned(), amount)),
+        }
     }
 
     fn get(&self, series: &str) -> Decimal {
-        self.0.get(series).copied().unwrap_or_default()
+        let found = self.0.iter().find(|(name, _)| name == series);
+        found.map(|(_, sum)| *sum).unwrap_or_default()
     }
 
     /// Every series that we count.
@@ -135,7 +136,7 @@ impl Counters {
             let ours = known.iter().any(|k| k == series);
             ours.then(|| (series.to_owned(), value))
         };
-        Counters(order::gathered(text.lines().filter_map(value)))
+        Counters(text.lines().filter_map(value).collect())
     }
 
     fn render(&self, status: &Status) -> String {
