@@ -15,7 +15,9 @@ const NO_TABLE: &str = "-Wl,--no-eh-frame-hdr";
 /// GCC's unwinder, of which a panic asks for the backtrace, from the archive: as a shared library it is one more that
 /// each process maps (0.1 MB).
 const UNWINDER: &str = "static:-bundle=gcc_eh";
-/// Relocations in a packed form (0.1 MB less). The C library applies them from glibc 2.36 on: only where it is inside.
+/// Relocations in a packed form (0.1 MB less). The C library applies them from glibc 2.36 on: where it is inside, and
+/// where a program with them is seen to run. What is built here then needs as much where it is installed; on an older
+/// one it ends at once, with `GLIBC_ABI_DT_RELR not found`. So it is left out where we build for another machine.
 const PACKED: &str = "-Wl,-z,pack-relative-relocs";
 
 fn main() {
@@ -41,7 +43,8 @@ fn main() {
     }
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     let packed = [format!("-Clink-arg={PACKED}")];
-    if features.split(',').any(|feature| feature == "crt-static") && links(&packed) {
+    let inside = features.split(',').any(|feature| feature == "crt-static");
+    if (inside || runs_here()) && links(&packed) {
         println!("cargo::rustc-link-arg-bins={PACKED}");
     }
     if is("CARGO_CFG_TARGET_ENV", "gnu") && links(&unwinder) {
@@ -55,6 +58,10 @@ fn is(name: &str, value: &str) -> bool {
 
 fn variable(name: &str) -> OsString {
     env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"))
+}
+
+fn runs_here() -> bool {
+    variable("HOST") == variable("TARGET")
 }
 
 /// Whether a program can be linked with these options, and runs where it can run here.
@@ -80,5 +87,5 @@ fn links(options: &[String]) -> bool {
             .stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     };
-    well(rustc) && (variable("HOST") != variable("TARGET") || well(Command::new(&program)))
+    well(rustc) && (!runs_here() || well(Command::new(&program)))
 }

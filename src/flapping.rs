@@ -4,7 +4,7 @@
 //! A container that has started more than `STARTS_MAX` times within a minute is held out; each start
 //! while it is held out doubles the wait, counted from that start.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ struct Again {
 
 /// The starts of all containers, by the hash of their ids: a thousand ids are longer than all the rest.
 #[derive(Debug, Default)]
-pub struct Flapping(BTreeMap<u64, Life>);
+pub struct Flapping(HashMap<u64, Life>);
 
 impl Flapping {
     /// Takes in what inspect says of a container: when it started, and how often Docker has restarted it.

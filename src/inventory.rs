@@ -653,10 +653,7 @@ impl Inventory {
                 _ => None,
             }
         }
-        self.known
-            .values()
-            .filter_map(|known| lender(known))
-            .collect()
+        order::gathered(self.known.values().filter_map(lender))
     }
 }
 

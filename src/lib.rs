@@ -24,7 +24,7 @@
 //! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos`,
 //!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads (and `transport` one for the
 //!   resolver, which has no time limit); only `main` prints errors.
-//! - Pure modules (`cli`, `http`, `config`, `description`, `service`, `inventory`, `id`, `names`, `roll`, `room`, `roster`, `schedule`,
+//! - Pure modules (`cli`, `http`, `config`, `decimal`, `description`, `service`, `inventory`, `id`, `names`, `roll`, `room`, `roster`, `schedule`,
 //!   `timestamp`, `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`, `report/{diff,explain,plan}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
 //! - No async runtime, no listener, no queue that can fill, no unsafe code, no wait without a limit.
@@ -44,9 +44,12 @@
 pub mod address;
 mod assembly;
 pub mod atomic_file;
+#[cfg(feature = "tls")]
+mod ciphers;
 pub mod cli;
 mod commands;
 pub mod config;
+pub mod decimal;
 pub mod description;
 pub mod docker;
 pub mod error;

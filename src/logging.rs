@@ -1,9 +1,7 @@
 //! Log lines to stderr: text for people and the journal, or JSON for machines.
 //!
-//! This file shapes the line, `simplelog` locks and writes it. (It could stamp the time too,
-//! but a format of ours for it needs its `time` package as one of ours.) Only records of this crate are written: HTTP and TLS packages log the headers that they send,
-//! and a key for Cosmos must never reach a log. A line that cannot be written is dropped; the
-//! job goes on without its log.
+//! Only records of this crate are written: HTTP and TLS packages log the headers that they send, and a key for Cosmos
+//! must never reach a log. A line that cannot be written is dropped; the job goes on without its log.
 //!
 //! Shapes (stable; scripts read them):
 //!
@@ -17,13 +15,15 @@
 //!
 //! `<6>` is the priority of sd-daemon(3), which the journal takes off: `journalctl -p warning` works.
 
-use log::kv::{Key, Source, Value, VisitSource};
+use log::kv::{Key, Source, Value, VisitSource, VisitValue};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use simplelog::{Config, ConfigBuilder, WriteLogger};
 use std::ffi::OsStr;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io::{LineWriter, Write, stderr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::decimal::Decimal;
 
 /// Longest message that is written, in bytes; what HAProxy or a script say is cut there.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
@@ -69,11 +69,11 @@ fn device_and_inode(value: &OsStr) -> Option<(u64, u64)> {
     Some((device.parse().ok()?, inode.parse().ok()?))
 }
 
-/// Shapes each record and hands it to `simplelog` as a finished message.
-struct Logger<W: Write + Send + 'static> {
+/// Shapes each record and writes it as one piece.
+struct Logger<W> {
     level: LevelFilter,
     shape: Shape,
-    writer: Box<WriteLogger<W>>,
+    output: Mutex<W>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,7 +83,7 @@ enum Shape {
     Json,
 }
 
-impl<W: Write + Send + 'static> Logger<W> {
+impl<W: Write> Logger<W> {
     fn new(level: LevelFilter, format: Format, to_journal: bool, output: W) -> Self {
         let shape = match (format, to_journal) {
             (Format::Json, _) => Shape::Json,
@@ -93,31 +93,17 @@ impl<W: Write + Send + 'static> Logger<W> {
         Logger {
             level,
             shape,
-            writer: WriteLogger::new(level, config(), output),
+            output: Mutex::new(output),
         }
     }
 
-    fn write(&self, metadata: &Metadata<'_>, line: fmt::Arguments<'_>) {
-        let shaped = Record::builder()
-            .metadata(metadata.clone())
-            .args(line)
-            .build();
-        self.writer.log(&shaped);
+    /// The output, whatever became of another thread that held it.
+    fn output(&self) -> MutexGuard<'_, W> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Nothing of what `simplelog` can put before a message.
-fn config() -> Config {
-    ConfigBuilder::new()
-        .set_time_level(LevelFilter::Off)
-        .set_max_level(LevelFilter::Off)
-        .set_thread_level(LevelFilter::Off)
-        .set_target_level(LevelFilter::Off)
-        .set_location_level(LevelFilter::Off)
-        .build()
-}
-
-impl<W: Write + Send + 'static> Log for Logger<W> {
+impl<W: Write + Send> Log for Logger<W> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= self.level && module(metadata.target()).is_some()
     }
@@ -134,7 +120,7 @@ impl<W: Write + Send + 'static> Log for Logger<W> {
         // A clock before 1970 shows as 1970.
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or(Duration::ZERO);
-        let line = match self.shape {
+        let mut line = match self.shape {
             Shape::Json => json(now, record.level(), module, &message, &record.key_values()),
             Shape::Text => {
                 let line = text(record.level(), module, &message, "");
@@ -142,11 +128,12 @@ impl<W: Write + Send + 'static> Log for Logger<W> {
             }
             Shape::Journal => text(record.level(), module, &message, priority(record.level())),
         };
-        self.write(record.metadata(), format_args!("{line}"));
+        line.push('\n');
+        let _ = self.output().write_all(line.as_bytes());
     }
 
     fn flush(&self) {
-        self.writer.flush();
+        let _ = self.output().flush();
     }
 }
 
@@ -222,25 +209,49 @@ fn json(now: Duration, level: Level, module: &str, message: &str, fields: &dyn S
     line
 }
 
-/// Adds what a record says in fields of its own: numbers and truth values as such, all else as strings.
+/// Adds what a record says in fields of its own: numbers and truth values as such, strings as strings.
+///
+/// Other kinds of values are left out: to print whatever a record may hold brings code for each of them.
 struct Fields<'l>(&'l mut String);
 
 impl<'kvs> VisitSource<'kvs> for Fields<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        let before = self.0.len();
         self.0.push(',');
         push_string(self.0, key.as_str());
         self.0.push(':');
-        if let Some(whole) = value.to_u64() {
-            let _ = write!(self.0, "{whole}");
-        } else if let Some(number) = value.to_f64().filter(|number| number.is_finite()) {
-            let _ = write!(self.0, "{number}");
-        } else if let Some(truth) = value.to_bool() {
-            let _ = write!(self.0, "{truth}");
-        } else {
-            let mut text = value.to_string();
-            cut(&mut text);
-            push_string(self.0, &text);
+        let told = value.visit(&mut Field(self.0));
+        if told.is_err() {
+            self.0.truncate(before);
         }
+        Ok(())
+    }
+}
+
+/// Adds one value.
+struct Field<'l>(&'l mut String);
+
+impl<'v> VisitValue<'v> for Field<'_> {
+    fn visit_any(&mut self, _: Value) -> Result<(), log::kv::Error> {
+        Err(log::kv::Error::msg("not a kind that is told"))
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), log::kv::Error> {
+        Ok(write!(self.0, "{value}")?)
+    }
+
+    fn visit_f64(&mut self, value: f64) -> Result<(), log::kv::Error> {
+        Ok(write!(self.0, "{}", Decimal::from(value))?)
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), log::kv::Error> {
+        Ok(write!(self.0, "{value}")?)
+    }
+
+    fn visit_str(&mut self, value: &str) -> Result<(), log::kv::Error> {
+        let mut text = value.to_owned();
+        cut(&mut text);
+        push_string(self.0, &text);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 //! that does not answer yet, so it is not held. Nor is one with a health check of its own, which Docker
 //! asks, nor one that HAProxy had already when we were started.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -38,8 +38,8 @@ pub struct Ready {
     /// What HAProxy had when we were started.
     before: BTreeSet<String>,
     first: bool,
-    proved: BTreeMap<String, Timestamp>,
-    waiting: BTreeMap<String, Wait>,
+    proved: HashMap<String, Timestamp>,
+    waiting: HashMap<String, Wait>,
 }
 
 impl Ready {
@@ -49,8 +49,8 @@ impl Ready {
             limit,
             before: BTreeSet::new(),
             first: true,
-            proved: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            proved: HashMap::new(),
+            waiting: HashMap::new(),
         }
     }
 

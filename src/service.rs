@@ -195,7 +195,7 @@ impl Selection {
     /// The names of the services, until [`Selection::payload`] has handed them over.
     pub fn service_names(&self) -> BTreeSet<&str> {
         let services = self.services.iter();
-        services.map(|one| one.service_name.as_str()).collect()
+        order::gathered(services.map(|one| one.service_name.as_str()))
     }
 
     /// How many containers are routed, pending and left out.
@@ -415,13 +415,11 @@ fn clashing<'a>(monitored: &'a [Monitored<'_>]) -> BTreeSet<&'a str> {
         .map(|one| short(&one.container.id))
         .collect();
     order::sort(&mut shorts);
-    shorts
-        .windows(2)
-        .filter_map(|pair| match pair {
-            [one, next] if one == next => Some(*one),
-            _ => None,
-        })
-        .collect()
+    let twice = shorts.windows(2).filter_map(|pair| match pair {
+        [one, next] if one == next => Some(*one),
+        _ => None,
+    });
+    order::gathered(twice)
 }
 
 /// Services that claim one predicate, or differ in case alone. The first in rule order gets the requests.

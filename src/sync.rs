@@ -596,7 +596,7 @@ impl Syncer {
         self.look(&News::default())?;
         // One that hangs, or that Docker cannot tell of, is there, and keeps nobody else from being served.
         let unlisted = missing.iter().filter(|id| !self.inventory.has(id));
-        let unlisted = unlisted.map(|id| (id.clone(), None)).collect();
+        let unlisted = order::gathered(unlisted.map(|id| (id.clone(), None)));
         let mut patience = Patience::LOOK;
         self.inspect(unlisted, &mut patience)?;
         let there = |id: &&String| self.inventory.has(id) || self.inventory.concerns(id);
@@ -659,14 +659,14 @@ impl Syncer {
             if lenders.is_empty() {
                 break;
             }
-            let lenders = lenders.into_iter().map(|id| (id, None)).collect();
+            let lenders = order::gathered(lenders.into_iter().map(|id| (id, None)));
             self.inspect(lenders, &mut patience)?;
         }
         if look != Look::Changes
             && self.network.is_none()
             && let Some(name) = self.inventory.haproxy_wanted().map(str::to_owned)
         {
-            self.inspect(BTreeMap::from([(name, None)]), &mut patience)?;
+            self.inspect(order::gathered([(name, None)]), &mut patience)?;
         }
         for (id, change) in &news.changes {
             if change.probed {
@@ -735,7 +735,7 @@ impl Syncer {
                 Err(error) if error.is(Kind::Unreachable) => {
                     let now = Instant::now();
                     self.inventory.inspect_failed(&id, now);
-                    self.owe(&ids.map(|(_, one)| one).collect(), now);
+                    self.owe(&order::gathered(ids.map(|(_, one)| one)), now);
                     return if self.owed == Look::Changes {
                         log::debug!("{error}; what was known stands");
                         Ok(())

@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 
 use crate::json;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::Value;
 
 /// Why an answer of the router cannot be used at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,44 +132,40 @@ struct WireIpam<'a> {
 struct WireDns<'a> {
     #[serde(rename = "Domain", borrow)]
     domain: Option<Cow<'a, str>>,
-    #[serde(rename = "Entries", borrow)]
-    entries: Option<Vec<OrJunk<WireEntry<'a>>>>,
+    #[serde(rename = "Entries")]
+    entries: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
-struct WireEntry<'a> {
-    #[serde(rename = "Hostname", borrow)]
-    hostname: Cow<'a, str>,
-    #[serde(rename = "Origin", borrow)]
-    origin: Cow<'a, str>,
-    #[serde(rename = "ContainerID", borrow)]
-    container_id: Cow<'a, str>,
-    #[serde(rename = "Address", borrow)]
-    address: Cow<'a, str>,
-    #[serde(rename = "Tombstone", default)]
-    tombstone: i64,
+struct WireOwned {
+    owned: Option<Vec<Value>>,
 }
 
-#[derive(Deserialize)]
-struct WireOwned<'a> {
-    #[serde(borrow)]
-    owned: Option<Vec<OrJunk<WireAllocation<'a>>>>,
+/// One name of Weave's DNS; `None` for what is none, which is passed over instead of failing the list.
+fn entry(wire: &Value) -> Option<Entry> {
+    let text = |key| wire.get(key).and_then(Value::as_str);
+    Some(Entry {
+        name: text("Hostname")?.to_owned(),
+        origin: text("Origin")?.to_owned(),
+        id: text("ContainerID")?.to_owned(),
+        address: text("Address")?.parse().ok()?,
+        removed: match wire.get("Tombstone") {
+            Some(tombstone) => tombstone.as_i64()? != 0,
+            None => false,
+        },
+    })
 }
 
-#[derive(Deserialize)]
-struct WireAllocation<'a> {
-    #[serde(borrow)]
-    containerid: Cow<'a, str>,
-    #[serde(borrow)]
-    addrs: Option<Vec<Cow<'a, str>>>,
-}
-
-/// One element of a list; what does not fit is passed over instead of failing the list.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OrJunk<T> {
-    Fits(T),
-    Junk(IgnoredAny),
+/// The id and the addresses of one allocation, likewise.
+fn allocation(wire: &Value) -> Option<(&str, Vec<&str>)> {
+    let addresses = match wire.get("addrs") {
+        Some(Value::Array(addresses)) => {
+            addresses.iter().map(Value::as_str).collect::<Option<_>>()?
+        }
+        Some(Value::Null) | None => Vec::new(),
+        Some(_) => return None,
+    };
+    Some((wire.get("containerid")?.as_str()?, addresses))
 }
 
 /// Reads the body of `GET /report` with `Accept: application/json`.
@@ -198,19 +194,10 @@ pub fn report(body: &[u8]) -> Result<Answer, Unusable> {
     };
     if let Some(dns) = wire.dns {
         answer.domain = Some(dns.domain.map(Cow::into_owned).unwrap_or_default());
-        for entry in dns.entries.unwrap_or_default() {
-            match entry {
-                OrJunk::Fits(entry) => match entry.address.parse() {
-                    Ok(address) => answer.entries.push(Entry {
-                        name: entry.hostname.into_owned(),
-                        origin: entry.origin.into_owned(),
-                        id: entry.container_id.into_owned(),
-                        address,
-                        removed: entry.tombstone != 0,
-                    }),
-                    Err(_) => answer.skipped += 1,
-                },
-                OrJunk::Junk(_) => answer.skipped += 1,
+        for wire in dns.entries.unwrap_or_default() {
+            match entry(&wire) {
+                Some(entry) => answer.entries.push(entry),
+                None => answer.skipped += 1,
             }
         }
     }
@@ -222,22 +209,18 @@ pub fn report(body: &[u8]) -> Result<Answer, Unusable> {
 /// # Errors
 /// `Malformed` when it is not JSON of that shape.
 pub fn owned(body: &[u8]) -> Result<(BTreeMap<String, Vec<Ipv4Addr>>, usize), Unusable> {
-    let wire: WireOwned<'_> =
+    let wire: WireOwned =
         json::read(body).map_err(|error| Unusable::Malformed(error.to_string()))?;
     let mut listed: BTreeMap<String, Vec<Ipv4Addr>> = BTreeMap::new();
     let mut skipped = 0;
-    for allocation in wire.owned.unwrap_or_default() {
-        let OrJunk::Fits(allocation) = allocation else {
+    for wire in wire.owned.unwrap_or_default() {
+        let Some((id, cidrs)) = allocation(&wire) else {
             skipped += 1;
             continue;
         };
-        let addresses = listed
-            .entry(allocation.containerid.into_owned())
-            .or_default();
-        for cidr in allocation.addrs.unwrap_or_default() {
-            let text = cidr
-                .split_once('/')
-                .map_or(cidr.as_ref(), |(address, _)| address);
+        let addresses = listed.entry(id.to_owned()).or_default();
+        for cidr in cidrs {
+            let text = cidr.split_once('/').map_or(cidr, |(address, _)| address);
             match text.parse() {
                 Ok(address) => addresses.push(address),
                 Err(_) => skipped += 1,

@@ -59,7 +59,7 @@ pub fn search<'s, E>(
         check(back).map(|words| (words, checks))
     };
     if !suspects.named.is_empty() {
-        let back = suspects.named.iter().map(|(service, _)| *service).collect();
+        let back = order::gathered(suspects.named.iter().map(|(service, _)| *service));
         if refused(&back)?.0.is_none() {
             let offender = |(service, words): &(&'s str, String)| Offender {
                 service,
@@ -81,7 +81,7 @@ pub fn search<'s, E>(
             return Ok(None);
         }
         group = all;
-        back = group.iter().copied().collect();
+        back = order::gathered(group.iter().copied());
         if refused(&back)?.0.is_some() {
             return Ok(None);
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::config::{self, BackendChange, Config};
+use crate::order;
 
 /// Most servers that are named one by one; past that they are counted.
 const NAMED_MAX: usize = 6;
@@ -139,7 +140,7 @@ impl<'c> Backends<'c> {
 
     fn missing_in(&self, other: &Self) -> BTreeSet<&'c str> {
         let missing = self.0.keys().filter(|name| !other.0.contains_key(*name));
-        missing.copied().collect()
+        order::gathered(missing.copied())
     }
 
     /// `SERVICE/NAME ADDRESS` of the servers that the other one lacks, with a sign before each.
@@ -180,10 +181,8 @@ fn held(text: &str) -> String {
 fn servers(text: &str) -> BTreeSet<String> {
     let config = Config::parse(text);
     let backends = config.backends();
-    backends
-        .flat_map(|backend| backend.servers())
-        .map(|server| format!("{} {}", server.name, server.address))
-        .collect()
+    let servers = backends.flat_map(|backend| backend.servers());
+    order::gathered(servers.map(|server| format!("{} {}", server.name, server.address)))
 }
 
 /// The service's name: backends of the built-in registry are prefixed.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::bisect::Offender;
 use super::blocks::Blocks;
+use crate::order;
 
 /// First and longest wait before a refused block is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -42,7 +43,7 @@ impl Held {
                 .get(*service)
                 .is_some_and(|held| held.again > now && held.block == blocks.digest(service))
         };
-        services.iter().copied().filter(unasked).collect()
+        order::gathered(services.iter().copied().filter(unasked))
     }
 
     /// Takes in what a search found; `unasked` were held back before it and stay as they are.
@@ -53,19 +54,17 @@ impl Held {
         blocks: &Blocks<'_>,
         now: Instant,
     ) {
-        let mut before = std::mem::take(&mut self.0);
+        let before = std::mem::take(&mut self.0);
         for service in unasked {
-            if let Some(held) = before.remove(*service) {
-                self.0.insert((*service).to_owned(), held);
+            if let Some(held) = before.get(*service) {
+                self.0.insert((*service).to_owned(), held.clone());
             }
         }
         for Offender { service, words } in offenders {
             let block = blocks.digest(service);
             let kept = blocks.has_old(service);
-            let again = before.remove(*service).filter(|held| held.block == block);
-            let wait = again
-                .as_ref()
-                .map_or(RETRY.0, |held| (held.wait * 2).min(RETRY.1));
+            let again = before.get(*service).filter(|held| held.block == block);
+            let wait = again.map_or(RETRY.0, |held| (held.wait * 2).min(RETRY.1));
             if again.is_none_or(|held| held.kept != kept) {
                 let fate = if kept {
                     "it keeps its last good rules and servers"
@@ -87,10 +86,10 @@ impl Held {
                 },
             );
         }
-        for service in before
-            .keys()
-            .filter(|service| !blocks.digest(service).is_empty())
-        {
+        for service in before.keys() {
+            if self.0.contains_key(service) || blocks.digest(service).is_empty() {
+                continue;
+            }
             log::info!("HAProxy accepts service {service} now");
         }
     }

@@ -659,11 +659,9 @@ pub fn backends_of_services<'c>(config: &'c Config<'_>) -> BTreeSet<&'c str> {
             .filter(|part| part.kind == PartKind::Backend)
             .map(|part| part.bytes.start),
     );
-    config
-        .backends()
-        .filter(|backend| starts.contains(&backend.bytes().start))
-        .map(|backend| backend.name())
-        .collect()
+    let backends = config.backends();
+    let ours = backends.filter(|backend| starts.contains(&backend.bytes().start));
+    order::gathered(ours.map(|backend| backend.name()))
 }
 
 fn is_shown(fingerprint: &str, description: &str) -> bool {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::atomic_file::{self, Durability};
 use crate::error::{Error, Result};
+use crate::order;
 use crate::report::history::History;
 use crate::report::metrics::Metrics;
 use crate::report::moment;
@@ -165,7 +166,7 @@ impl Book {
             (None, owed) => *owed = None,
         }
         if record.ended != Ended::Failed {
-            status.refused = record.refused.iter().cloned().collect();
+            status.refused = order::gathered(record.refused.iter().cloned());
         }
         status.next_try = record.failure.as_ref().and(next_try).map(moment::at);
         status.hold = if record.ended == Ended::Held {

@@ -4,7 +4,6 @@
 //! no gap. Moments are given as times, not as ages: an age would have to be written all the time. The whole
 //! file is replaced in one step. Rules: the exposition format 0.0.4, and what `promtool check metrics` asks.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
@@ -12,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::atomic_file::{self, Durability};
+use crate::decimal::Decimal;
 use crate::error::Result;
 use crate::haproxy::By;
-use crate::report::moment;
 use crate::report::record::{Answers, Ended, Record, Stage};
 use crate::report::status::Status;
 
@@ -26,7 +25,7 @@ const STEPS: [&str; 6] = ["look", "ask", "check", "swap", "live", "total"];
 
 /// What counts up.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Counters(BTreeMap<String, f64>);
+struct Counters(Vec<(String, Decimal)>);
 
 /// The metrics and where they are kept.
 #[derive(Debug)]
@@ -52,14 +51,15 @@ impl Metrics {
     /// Counts one pass.
     pub fn count(&mut self, record: &Record) {
         let counters = &mut self.counters;
-        counters.add(&passes(record.ended), 1.0);
+        let one = Decimal::whole(1);
+        counters.add(&passes(record.ended), one);
         if record.ended == Ended::Failed {
-            counters.add(&failures(record.stage), 1.0);
+            counters.add(&failures(record.stage), one);
         }
         let mut step = |name, time: Option<Duration>| {
             if let Some(time) = time {
-                counters.add(&duration("sum", name), time.as_secs_f64());
-                counters.add(&duration("count", name), 1.0);
+                counters.add(&duration("sum", name), Decimal::seconds(time));
+                counters.add(&duration("count", name), one);
             }
         };
         step("look", record.look);
@@ -71,8 +71,8 @@ impl Metrics {
         }
         step("total", Some(record.took));
         match record.applied.as_ref().map(|applied| applied.by) {
-            Some(By::Socket) => counters.add(RUNTIME_UPDATES, 1.0),
-            Some(By::Script | By::Master) => counters.add(RELOADS, 1.0),
+            Some(By::Socket) => counters.add(RUNTIME_UPDATES, one),
+            Some(By::Script | By::Master) => counters.add(RELOADS, one),
             Some(By::Itself) | None => {}
         }
     }
@@ -103,12 +103,16 @@ fn duration(what: &str, step: &str) -> String {
 }
 
 impl Counters {
-    fn add(&mut self, series: &str, amount: f64) {
-        *self.0.entry(series.to_owned()).or_default() += amount;
+    fn add(&mut self, series: &str, amount: Decimal) {
+        match self.0.iter_mut().find(|(name, _)| name == series) {
+            Some((_, sum)) => *sum = sum.plus(amount),
+            None => self.0.push((series.to_owned(), amount)),
+        }
     }
 
-    fn get(&self, series: &str) -> f64 {
-        self.0.get(series).copied().unwrap_or(0.0)
+    fn get(&self, series: &str) -> Decimal {
+        let found = self.0.iter().find(|(name, _)| name == series);
+        found.map(|(_, sum)| *sum).unwrap_or_default()
     }
 
     /// Every series that we count.
@@ -126,11 +130,11 @@ impl Counters {
     /// The counters in a file of ours; what is not understood counts from zero.
     fn read(text: &str) -> Self {
         let known = Self::series();
-        let value = |line: &str| -> Option<(String, f64)> {
+        let value = |line: &str| -> Option<(String, Decimal)> {
             let (series, value) = line.rsplit_once(' ')?;
-            let value: f64 = value.parse().ok()?;
-            let good = value.is_finite() && value >= 0.0 && known.iter().any(|k| k == series);
-            good.then(|| (series.to_owned(), value))
+            let value = Decimal::parse(value)?;
+            let ours = known.iter().any(|k| k == series);
+            ours.then(|| (series.to_owned(), value))
         };
         Counters(text.lines().filter_map(value).collect())
     }
@@ -146,7 +150,7 @@ impl Counters {
                     "cosmonaut_build_info{{version=\"{}\"}}",
                     escaped(&status.version)
                 ),
-                1.0,
+                Decimal::whole(1),
             )],
         );
         let counted = |series: Vec<String>| series.into_iter().map(|s| (s.clone(), self.get(&s)));
@@ -198,7 +202,7 @@ impl Page {
         name: &str,
         kind: &str,
         help: &str,
-        series: impl IntoIterator<Item = (String, f64)>,
+        series: impl IntoIterator<Item = (String, Decimal)>,
     ) {
         let mut series = series.into_iter().peekable();
         if series.peek().is_none() {
@@ -210,12 +214,12 @@ impl Page {
         }
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) {
+    fn gauge(&mut self, name: &str, help: &str, value: Option<Decimal>) {
         self.family(name, "gauge", help, value.map(|v| (name.to_owned(), v)));
     }
 
     fn gauges(&mut self, status: &Status) {
-        let flag = |is: bool| if is { 1.0 } else { 0.0 };
+        let flag = |is: bool| Decimal::whole(usize::from(is));
         let registry = status.registry.as_ref();
         let states = registry.into_iter().flat_map(|registry| {
             Answers::ALL.map(|state| {
@@ -246,18 +250,21 @@ impl Page {
             "Monitored containers by verdict.",
             containers.map(|(verdict, count)| {
                 let series = format!("cosmonaut_containers{{verdict=\"{verdict}\"}}");
-                (series, count as f64)
+                (series, Decimal::whole(count))
             }),
         );
         self.gauge(
             "cosmonaut_services",
             "Services that are routed.",
-            status.containers.as_ref().map(|c| c.services as f64),
+            status
+                .containers
+                .as_ref()
+                .map(|c| Decimal::whole(c.services)),
         );
         self.gauge(
             "cosmonaut_refused_services",
             "Services that HAProxy refuses while all others are served.",
-            Some(status.refused.len() as f64),
+            Some(Decimal::whole(status.refused.len())),
         );
         let docker = status.docker.as_ref();
         self.gauge(
@@ -268,27 +275,30 @@ impl Page {
         self.gauge(
             "cosmonaut_docker_since_timestamp_seconds",
             "Since when the event stream is open, or is not.",
-            docker.map(|docker| moment::seconds(docker.since)),
+            docker.map(|docker| Decimal::since_1970(docker.since)),
         );
         self.gauge(
             "cosmonaut_docker_last_event_timestamp_seconds",
             "When the last event that concerned us came.",
-            docker.and_then(|d| d.last_event).map(moment::seconds),
+            docker.and_then(|d| d.last_event).map(Decimal::since_1970),
         );
         self.gauge(
             "cosmonaut_last_pass_timestamp_seconds",
             "When the last pass began.",
-            status.last_pass.as_ref().map(|p| moment::seconds(p.at)),
+            status.last_pass.as_ref().map(|p| Decimal::since_1970(p.at)),
         );
         self.gauge(
             "cosmonaut_last_change_timestamp_seconds",
             "When the last pass that changed something began.",
-            status.last_change.as_ref().map(|p| moment::seconds(p.at)),
+            status
+                .last_change
+                .as_ref()
+                .map(|p| Decimal::since_1970(p.at)),
         );
         self.gauge(
             "cosmonaut_owed_since_timestamp_seconds",
             "Since when HAProxy has not taken a config that it should have; absent when nothing is owed.",
-            status.owed.as_ref().map(|owed| moment::seconds(owed.since)),
+            status.owed.as_ref().map(|owed| Decimal::since_1970(owed.since)),
         );
         self.gauge(
             "cosmonaut_owed",
@@ -303,7 +313,7 @@ impl Page {
         self.gauge(
             "cosmonaut_start_timestamp_seconds",
             "When this process started.",
-            Some(moment::seconds(status.started)),
+            Some(Decimal::since_1970(status.started)),
         );
     }
 }

@@ -31,11 +31,6 @@ pub fn at(instant: Instant) -> Timestamp {
     Timestamp::from_unix_nanos(nanos)
 }
 
-/// Seconds since 1970, for metrics.
-pub fn seconds(moment: Timestamp) -> f64 {
-    moment.seconds as f64 + f64::from(moment.nanos) / 1e9
-}
-
 /// How long before `now` a moment was; zero for one to come.
 pub fn age(moment: Timestamp, now: Timestamp) -> Duration {
     let nanos = now.unix_nanos().saturating_sub(moment.unix_nanos());

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::decimal::Decimal;
 use crate::error::Error;
 use crate::haproxy::{Applied, By};
 use crate::report::moment;
@@ -226,12 +227,12 @@ impl Record {
             confirmed = applied.confirmed,
             services = counts.services,
             routed = counts.routed,
-            look_ms = look,
-            ask_ms = ask,
-            check_ms = check,
-            swap_ms = swap,
-            live_ms = reload,
-            total_ms = ms(Some(self.took));
+            look_ms = f64::from(look),
+            ask_ms = f64::from(ask),
+            check_ms = f64::from(check),
+            swap_ms = f64::from(swap),
+            live_ms = f64::from(reload),
+            total_ms = f64::from(ms(Some(self.took)));
             "{} ({}); {}; look {look:.1} ms, ask {ask:.1} ms, check {check:.1} ms, swap {swap:.1} ms, live {reload:.1} ms",
             self.changes,
             self.cause,
@@ -297,7 +298,6 @@ pub fn in_words(applied: &Applied) -> &'static str {
 }
 
 /// Milliseconds to a tenth.
-pub fn ms(time: Option<Duration>) -> f64 {
-    let ms = time.unwrap_or_default().as_secs_f64() * 1000.0;
-    (ms * 10.0).round() / 10.0
+pub fn ms(time: Option<Duration>) -> Decimal {
+    Decimal::milliseconds(time.unwrap_or_default())
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::decimal::Decimal;
 use crate::error::{Error, Kind, Result};
 use crate::json;
 use crate::report::history::{self, Hold};
@@ -162,7 +163,7 @@ impl Pass {
             hint: failure.and_then(|failure| failure.hint.clone()),
             changes: applied.map(|_| record.changes.clone()),
             how: applied.map(|applied| record::how(applied).to_owned()),
-            took_ms: record::ms(Some(record.took)),
+            took_ms: record::ms(Some(record.took)).into(),
         }
     }
 }
@@ -368,7 +369,7 @@ impl Pass {
             ago(self.at),
             self.cause,
             self.outcome,
-            self.took_ms
+            Decimal::from(self.took_ms)
         );
         if let (Some(changes), Some(how)) = (&self.changes, &self.how) {
             let _ = write!(words, "\n{changes}; {how}");

@@ -84,9 +84,7 @@ impl Before {
             at: since.map_or(i64::MIN, |since| {
                 i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
             }),
-            ips: ips
-                .map(|(_, id, ip)| (service::short(&id).to_owned(), ip))
-                .collect(),
+            ips: order::gathered(ips.map(|(_, id, ip)| (service::short(&id).to_owned(), ip))),
         }
     }
 

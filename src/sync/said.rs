@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::order;
 use crate::service::{Finding, Selection};
 
 /// What the operator was told already: each trouble is told once, and again only when it changed.
@@ -31,6 +32,6 @@ impl Said {
                 log::warn!("{conflict}");
             }
         }
-        self.conflicts = selection.conflicts.iter().cloned().collect();
+        self.conflicts = order::gathered(selection.conflicts.iter().cloned());
     }
 }

@@ -86,6 +86,7 @@ fn pure_files_touch_nothing_outside() {
         "http.rs",
         "config.rs",
         "timestamp.rs",
+        "decimal.rs",
         "description.rs",
         "service.rs",
         "inventory.rs",

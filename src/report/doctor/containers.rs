@@ -303,16 +303,20 @@ fn weave_finding<'a>(
 
 /// One line for each reason to be left out, one for those that are well.
 fn verdicts(selection: &Selection, tell: &mut dyn FnMut(Finding)) {
-    let mut reasons: BTreeMap<(bool, &str), Vec<&str>> = BTreeMap::new();
+    let mut reasons: [BTreeMap<&str, Vec<&str>>; 2] = Default::default();
     for verdict in &selection.verdicts {
         let (fault, why) = match &verdict.finding {
             Became::Routed { .. } => continue,
             Became::Pending(why) => (false, why),
             Became::LeftOut { why, fault } => (*fault, why),
         };
-        reasons.entry((fault, why)).or_default().push(&verdict.name);
+        let [meant, faults] = &mut reasons;
+        let among = if fault { faults } else { meant };
+        among.entry(why).or_default().push(&verdict.name);
     }
-    for ((fault, why), names) in reasons {
+    let [meant, faults] = reasons;
+    let reasons = meant.into_iter().map(|one| (false, one));
+    for (fault, (why, names)) in reasons.chain(faults.into_iter().map(|one| (true, one))) {
         let message = format!("not routed: {}: {why}", named(names.iter().copied()));
         tell(if fault {
             Finding::fail(
