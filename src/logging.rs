@@ -1,7 +1,9 @@
 //! Log lines to stderr: text for people and the journal, or JSON for machines.
 //!
-//! Only records of this crate are written: HTTP and TLS packages log the headers that they send, and a key for Cosmos
-//! must never reach a log. A line that cannot be written is dropped; the job goes on without its log.
+//! This file shapes the line, `simplelog` locks and writes it. (It could stamp the time too,
+//! but a format of ours for it needs its `time` package as one of ours.) Only records of this crate are written: HTTP and TLS packages log the headers that they send,
+//! and a key for Cosmos must never reach a log. A line that cannot be written is dropped; the
+//! job goes on without its log.
 //!
 //! Shapes (stable; scripts read them):
 //!
@@ -17,10 +19,10 @@
 
 use log::kv::{Key, Source, Value, VisitSource, VisitValue};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use simplelog::{Config, ConfigBuilder, WriteLogger};
 use std::ffi::OsStr;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{LineWriter, Write, stderr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::decimal::Decimal;
@@ -69,11 +71,11 @@ fn device_and_inode(value: &OsStr) -> Option<(u64, u64)> {
     Some((device.parse().ok()?, inode.parse().ok()?))
 }
 
-/// Shapes each record and writes it as one piece.
-struct Logger<W> {
+/// Shapes each record and hands it to `simplelog` as a finished message.
+struct Logger<W: Write + Send + 'static> {
     level: LevelFilter,
     shape: Shape,
-    output: Mutex<W>,
+    writer: Box<WriteLogger<W>>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,7 +85,7 @@ enum Shape {
     Json,
 }
 
-impl<W: Write> Logger<W> {
+impl<W: Write + Send + 'static> Logger<W> {
     fn new(level: LevelFilter, format: Format, to_journal: bool, output: W) -> Self {
         let shape = match (format, to_journal) {
             (Format::Json, _) => Shape::Json,
@@ -93,17 +95,31 @@ impl<W: Write> Logger<W> {
         Logger {
             level,
             shape,
-            output: Mutex::new(output),
+            writer: WriteLogger::new(level, config(), output),
         }
     }
 
-    /// The output, whatever became of another thread that held it.
-    fn output(&self) -> MutexGuard<'_, W> {
-        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self, metadata: &Metadata<'_>, line: fmt::Arguments<'_>) {
+        let shaped = Record::builder()
+            .metadata(metadata.clone())
+            .args(line)
+            .build();
+        self.writer.log(&shaped);
     }
 }
 
-impl<W: Write + Send> Log for Logger<W> {
+/// Nothing of what `simplelog` can put before a message.
+fn config() -> Config {
+    ConfigBuilder::new()
+        .set_time_level(LevelFilter::Off)
+        .set_max_level(LevelFilter::Off)
+        .set_thread_level(LevelFilter::Off)
+        .set_target_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off)
+        .build()
+}
+
+impl<W: Write + Send + 'static> Log for Logger<W> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= self.level && module(metadata.target()).is_some()
     }
@@ -120,7 +136,7 @@ impl<W: Write + Send> Log for Logger<W> {
         // A clock before 1970 shows as 1970.
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or(Duration::ZERO);
-        let mut line = match self.shape {
+        let line = match self.shape {
             Shape::Json => json(now, record.level(), module, &message, &record.key_values()),
             Shape::Text => {
                 let line = text(record.level(), module, &message, "");
@@ -128,12 +144,11 @@ impl<W: Write + Send> Log for Logger<W> {
             }
             Shape::Journal => text(record.level(), module, &message, priority(record.level())),
         };
-        line.push('\n');
-        let _ = self.output().write_all(line.as_bytes());
+        self.write(record.metadata(), format_args!("{line}"));
     }
 
     fn flush(&self) {
-        let _ = self.output().flush();
+        self.writer.flush();
     }
 }
 
