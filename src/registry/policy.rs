@@ -230,9 +230,8 @@ fn violation(section: &Section<'_>, line: &Line<'_>) -> Option<&'static str> {
     if keyword.starts_with('.') {
         return None;
     }
-    let words = line.words.iter().enumerate();
-    let mut evaluated = words.filter(|(index, _)| !is_literal(line, *index));
-    if let Some(why) = evaluated.find_map(|(_, word)| word_violation(word)) {
+    let mut words = line.words.iter().enumerate();
+    if let Some(why) = words.find_map(|(index, word)| word_violation(word, read_as(line, index))) {
         return Some(why);
     }
     if section.keyword() == "global" {
@@ -279,10 +278,19 @@ fn violation(section: &Section<'_>, line: &Line<'_>) -> Option<&'static str> {
     }
 }
 
-/// Whether HAProxy takes this word as it stands, be it `lua.example.com`: a name, or what an expression is compared
-/// with. Where it is not sure, a word counts as an expression.
-fn is_literal(line: &Line<'_>, index: usize) -> bool {
-    match line.keyword() {
+/// What HAProxy makes of a word.
+#[derive(PartialEq, Eq)]
+enum ReadAs {
+    /// It takes it as it stands, be it `lua.example.com`: a name, or what an expression is compared with.
+    Literal,
+    /// It looks for expressions in it, behind `%[`.
+    Format,
+    /// It may evaluate it. So does a word of which we are not sure.
+    Expression,
+}
+
+fn read_as(line: &Line<'_>, index: usize) -> ReadAs {
+    let literal = match line.keyword() {
         // acl NAME EXPRESSION [FLAGS] [VALUES]; flags that read files are looked for elsewhere.
         "acl" => index != 2,
         // use_backend NAME if NAMES; what stands in braces begins with an expression.
@@ -291,17 +299,31 @@ fn is_literal(line: &Line<'_>, index: usize) -> bool {
             !before.ends_with('{') && !line.word(index).contains('[')
         }
         "cookie" => index == 1,
+        "http-request" | "http-response" | "http-after-response"
+            if index == 3 && matches!(line.word(1), "add-header" | "set-header") =>
+        {
+            return ReadAs::Format;
+        }
         _ => false,
+    };
+    if literal {
+        ReadAs::Literal
+    } else {
+        ReadAs::Expression
     }
 }
 
 /// Lua, environment and file-reading converters can stand inside any expression.
-fn word_violation(word: &str) -> Option<&'static str> {
+fn word_violation(word: &str, read_as: ReadAs) -> Option<&'static str> {
     const MAPS: &[&str] = &["map", "map_"];
-    if word.starts_with("lua.") || word.contains(",lua.") || word.contains("[lua.") {
+    if read_as == ReadAs::Literal {
+        return None;
+    }
+    let begins = |what: &str| read_as == ReadAs::Expression && word.starts_with(what);
+    if begins("lua.") || word.contains(",lua.") || word.contains("[lua.") {
         return Some(LOADS);
     }
-    if word.starts_with("env(") || word.contains("[env(") {
+    if begins("env(") || word.contains("[env(") {
         return Some("it shows the environment of HAProxy");
     }
     let expression = word.trim_start_matches("%[");
@@ -448,7 +470,8 @@ backend web
             )
             .replace("acl web ", "acl lua.web ")
             .replace("use_backend web if web", "use_backend lua.web if lua.web")
-            .replace("cookie SRV prefix", "cookie lua.SRV prefix");
+            .replace("cookie SRV prefix", "cookie lua.SRV prefix")
+            .replace("X-Forwarded-Proto http", "X-From 'lua.a=%[src]; env(x)'");
         assert_eq!(violations(&Config::parse(&text)), []);
         for directive in [
             "acl lua.web lua.fetch -i a",
@@ -462,6 +485,12 @@ backend web
             "use_backend %[lua.fetch] if web",
             "use_backend %[hdr(host),lua.convert] if web",
             "cookie SRV lua.x",
+            "http-request set-header X a%[lua.fetch]",
+            "http-request set-header X a%[src,lua.convert]",
+            "http-request set-header X a%[env(HOME)]",
+            "http-request set-header X a%[src,map(/etc/passwd)]",
+            "http-request set-header X lua.a if { lua.fetch }",
+            "http-request set-var(txn.x) lua.fetch",
         ] {
             let text = GOOD.replace("use_backend web if web", directive);
             assert_eq!(violations(&Config::parse(&text)).len(), 1, "{directive}");
