@@ -1,6 +1,5 @@
 //! One function a command: builds the parts, runs them, prints the result, picks the exit code.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -26,6 +25,7 @@ use crate::report::record::Ended;
 use crate::report::{moment, plan, status};
 use crate::schedule::Schedule;
 use crate::service;
+use crate::sorted::Map;
 use crate::sync::{Look, Syncer};
 use crate::{transport, watch};
 
@@ -129,7 +129,7 @@ fn show_explanation(options: &Options, container: Option<&str>, json: bool) -> R
     // What HAProxy itself refuses only a watch knows; without its status the rest is told.
     let refused = match status::read(&options.state_dir) {
         Ok(Some(status)) => status.refused,
-        _ => BTreeMap::new(),
+        _ => Map::default(),
     };
     let asked = explain::Asked {
         interest: &interest,
@@ -162,7 +162,7 @@ fn show_plan(options: &Options, ask: bool) -> Result<u8> {
     };
     let mut syncer = Syncer::new(looking(options, registry)?);
     let survey = syncer.survey()?;
-    for (id, why) in &survey.unread {
+    for (id, why) in survey.unread.iter() {
         log::warn!(
             "container {}: {why}; what HAProxy has of it stays",
             service::short(id)

@@ -5,13 +5,14 @@
 //! four servers, of whose containers neither an event nor an inspect said that they stopped or changed,
 //! has to look again first. What the second look says counts.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use crate::id::Id;
 use crate::order;
 use crate::registry::Payload;
 use crate::room;
 use crate::service::{self, Finding, Selection};
+use crate::sorted::Set;
 
 /// From this many servers on; of fewer, a half is quickly gone for good reasons.
 const SERVERS_MIN: usize = 4;
@@ -23,7 +24,7 @@ pub struct Guard {
     routed: Vec<Id>,
     /// They are known: not before the first pass.
     known: bool,
-    heard_of: BTreeSet<String>,
+    heard_of: Set<String>,
 }
 
 impl Guard {
@@ -91,7 +92,7 @@ impl Guard {
         let running = payload.running.iter();
         let now: HashSet<&str> = running.map(|one| service::short(&one.id)).collect();
         // What inspect says of a container that is known: stopping, paused, not healthy.
-        let explained: BTreeSet<&str> = order::gathered(
+        let explained: Set<&str> = order::gathered(
             selection
                 .verdicts
                 .iter()

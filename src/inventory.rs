@@ -6,7 +6,7 @@
 //! An inspect that fails leaves what was known of that container and is tried again on its own, so one
 //! hanging container stops nobody else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::config::Fingerprint;
@@ -16,6 +16,7 @@ use crate::names::Names;
 use crate::order;
 use crate::roll::{Identified, Roll};
 use crate::room;
+use crate::sorted::Set;
 
 /// For this long after a `die`, a list that shows the container is not believed.
 const DEAD_LISTED_MAX: Duration = Duration::from_secs(1);
@@ -140,9 +141,9 @@ pub enum Touched {
     /// Only these.
     These {
         /// Ids of monitored containers, and of those that were.
-        containers: BTreeSet<String>,
+        containers: Set<String>,
         /// The services that they name.
-        services: BTreeSet<String>,
+        services: Set<String>,
     },
     /// Everything: HAProxy's own networks, the list, a container whose network others share, one that names no
     /// service.
@@ -153,8 +154,8 @@ impl Touched {
     /// Nothing.
     fn none() -> Touched {
         Touched::These {
-            containers: BTreeSet::new(),
-            services: BTreeSet::new(),
+            containers: Set::default(),
+            services: Set::default(),
         }
     }
 }
@@ -172,14 +173,14 @@ pub struct Inventory {
     /// twice as large.
     members: Vec<(u32, Short)>,
     /// Ids of containers of the name of HAProxy's.
-    haproxies: BTreeSet<String>,
+    haproxies: Set<String>,
     /// Ids of containers that got their stop signal.
-    leaving: BTreeSet<String>,
+    leaving: Set<String>,
     /// How many use the network of another container.
     borrowers: usize,
     touched: Touched,
-    died: BTreeMap<String, Instant>,
-    owed: BTreeMap<String, Owed>,
+    died: HashMap<String, Instant>,
+    owed: HashMap<String, Owed>,
     /// HAProxy's container as it was last seen, while it does not run. It comes back to the same networks, and
     /// until then its absence must not change how the others are reached.
     haproxy_away: Option<Box<Container>>,
@@ -196,12 +197,12 @@ impl Inventory {
             interest,
             known: Roll::default(),
             members: Vec::new(),
-            haproxies: BTreeSet::new(),
-            leaving: BTreeSet::new(),
+            haproxies: Set::default(),
+            leaving: Set::default(),
             borrowers: 0,
             touched: Touched::All,
-            died: BTreeMap::new(),
-            owed: BTreeMap::new(),
+            died: HashMap::new(),
+            owed: HashMap::new(),
             haproxy_away: None,
             haproxy_mounts: Vec::new(),
             names: Names::default(),
@@ -219,10 +220,9 @@ impl Inventory {
         afresh: bool,
     ) -> Vec<(String, Option<u64>)> {
         self.died.retain(|_, at| *at + DEAD_LISTED_MAX > asked);
-        let lenders: BTreeSet<String> =
-            order::gathered(self.lenders().into_iter().map(str::to_owned));
+        let lenders: Set<String> = order::gathered(self.lenders().into_iter().map(str::to_owned));
         let mut inspect = room::passing(rows.len());
-        let mut listed = BTreeSet::new();
+        let mut listed = Vec::new();
         for row in rows {
             let concerns = self.interest.in_name(&row.name) || lenders.contains(&row.id);
             if !concerns || self.died.contains_key(&row.id) {
@@ -235,8 +235,9 @@ impl Inventory {
             if afresh || !as_before {
                 inspect.push((row.id.clone(), Some(row.digest)));
             }
-            listed.insert(row.id);
+            listed.push(row.id);
         }
+        let listed: Set<String> = order::gathered(listed);
         let gone = |known: &Known| !listed.contains(&*known.container.id);
         if let Some(haproxy) = self.haproxy_here().filter(|known| gone(known)) {
             self.haproxy_away = Some(Box::new(haproxy.container.clone()));
@@ -646,7 +647,7 @@ impl Inventory {
     }
 
     /// Ids of containers that lend their network to a known one.
-    fn lenders(&self) -> BTreeSet<&str> {
+    fn lenders(&self) -> Set<&str> {
         fn lender(known: &Known) -> Option<&str> {
             match &known.container.network_mode {
                 NetworkMode::Container(id) => Some(id),

@@ -77,6 +77,7 @@ mod room;
 pub mod roster;
 pub mod schedule;
 pub mod service;
+pub mod sorted;
 pub mod survey;
 pub mod sync;
 pub mod timestamp;

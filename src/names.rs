@@ -2,7 +2,6 @@
 //!
 //! Pure. What nobody uses any more is forgotten, so it holds no more than twice the names in use, and a few.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// So many names are kept without a look at who still uses them.
@@ -11,7 +10,8 @@ const KEPT: usize = 64;
 /// Every name in use, once.
 #[derive(Debug, Default)]
 pub struct Names {
-    known: BTreeSet<Arc<str>>,
+    /// Sorted.
+    known: Vec<Arc<str>>,
     /// From this many names on, it is looked which of them are still in use; zero means [`KEPT`].
     sweep_at: usize,
 }
@@ -19,7 +19,9 @@ pub struct Names {
 impl Names {
     /// Puts the kept copy of a name in its place, or keeps this one.
     pub fn share(&mut self, name: &mut Arc<str>) {
-        if let Some(known) = self.known.get(name) {
+        if let Ok(place) = self.known.binary_search(name)
+            && let Some(known) = self.known.get(place)
+        {
             *name = Arc::clone(known);
             return;
         }
@@ -27,7 +29,9 @@ impl Names {
             self.known.retain(|name| Arc::strong_count(name) > 1);
             self.sweep_at = 2 * self.known.len();
         }
-        self.known.insert(Arc::clone(name));
+        if let Err(place) = self.known.binary_search(name) {
+            self.known.insert(place, Arc::clone(name));
+        }
     }
 }
 

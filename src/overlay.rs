@@ -3,7 +3,6 @@
 //! The waiting belongs to the main loop, the asking may take seconds and does not: `watch` lends the
 //! [`Asker`] to a thread that lives for one question. `sync` asks in its own pass, until nothing waits.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use crate::address::weave::{Mode, View};
 use crate::error::{Error, Result};
 use crate::order;
 use crate::program;
+use crate::sorted::Set;
 
 /// Whoever asks the router; the `weave` command is run by it, if there is one.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Overlay {
 
     /// Waits for the addresses of these containers (inspect's id, host name, domain name) and of no others.
     pub fn want(&mut self, wanted: &[(String, String, String)], now: Instant) {
-        let ids: BTreeSet<&str> = order::gathered(wanted.iter().map(|(id, ..)| id.as_str()));
+        let ids: Set<&str> = order::gathered(wanted.iter().map(|(id, ..)| id.as_str()));
         self.poller.retain(&|id| ids.contains(id));
         for (id, hostname, domainname) in wanted {
             self.poller.want(id, hostname, domainname, now);

@@ -5,12 +5,13 @@
 //! that does not answer yet, so it is not held. Nor is one with a health check of its own, which Docker
 //! asks, nor one that HAProxy had already when we were started.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::order;
 use crate::service::{self, Finding, Selection};
+use crate::sorted::Set;
 use crate::timestamp::Timestamp;
 
 /// Time between two probes of one port.
@@ -36,7 +37,7 @@ struct Wait {
 pub struct Ready {
     limit: Duration,
     /// What HAProxy had when we were started.
-    before: BTreeSet<String>,
+    before: Set<String>,
     first: bool,
     proved: HashMap<String, Timestamp>,
     waiting: HashMap<String, Wait>,
@@ -47,7 +48,7 @@ impl Ready {
     pub fn new(limit: Duration) -> Self {
         Ready {
             limit,
-            before: BTreeSet::new(),
+            before: Set::default(),
             first: true,
             proved: HashMap::new(),
             waiting: HashMap::new(),
@@ -77,9 +78,9 @@ impl Ready {
         mut probe: impl FnMut(SocketAddr) -> Option<bool>,
     ) -> Vec<String> {
         let mut said = Vec::new();
-        let monitored: BTreeSet<&str> =
+        let monitored: Set<&str> =
             order::gathered(selection.verdicts.iter().map(|one| one.id.as_str()));
-        for id in &monitored {
+        for id in monitored.iter() {
             if let (true, Some(facts)) = (self.before.contains(service::short(id)), facts(id)) {
                 self.proved.insert((*id).to_owned(), facts.started);
             }
@@ -89,29 +90,29 @@ impl Ready {
             monitored.contains(id.as_str())
                 && facts(id).is_some_and(|facts| facts.started == *started)
         });
-        let mut services: BTreeMap<&str, Vec<(&str, &str, SocketAddr, Facts)>> = BTreeMap::new();
+        let mut routed: Vec<(&str, (&str, &str, SocketAddr, Facts))> = Vec::new();
         for verdict in &selection.verdicts {
             if let (Finding::Routed { ip, port, .. }, Some(service), Some(facts)) =
                 (&verdict.finding, &verdict.service, facts(&verdict.id))
             {
-                services.entry(service).or_default().push((
-                    &verdict.id,
-                    &verdict.name,
-                    SocketAddr::new(*ip, *port),
-                    facts,
-                ));
+                let address = SocketAddr::new(*ip, *port);
+                routed.push((service, (&verdict.id, &verdict.name, address, facts)));
             }
         }
+        order::sort_by_key(&mut routed, |(service, _)| *service);
+        let same = routed.chunk_by(|(one, _), (other, _)| one == other);
+        let mut services: Vec<Vec<_>> = same
+            .map(|members| members.iter().map(|(_, member)| *member).collect())
+            .collect();
         // Who was not probed for the longest time goes first: a few that do not even refuse use up a look's time.
         let turn = |id: &str| self.waiting.get(id).map(|wait| wait.next);
-        let mut services: Vec<_> = services.into_values().collect();
         for members in &mut services {
             order::sort_by_key(members, |(id, ..)| turn(id));
         }
         order::sort_by_key(&mut services, |members| {
             members.first().map(|(id, ..)| turn(id))
         });
-        let mut still = BTreeSet::new();
+        let mut still = Vec::new();
         for members in &services {
             let mut any = members
                 .iter()
@@ -142,11 +143,12 @@ impl Ready {
                 if any {
                     self.proved.insert((*id).to_owned(), facts.started);
                 } else {
-                    still.insert((*id).to_owned());
+                    still.push(*id);
                 }
             }
         }
-        self.waiting.retain(|id, _| still.contains(id));
+        let still: Set<&str> = order::gathered(still);
+        self.waiting.retain(|id, _| still.contains(id.as_str()));
         said
     }
 

@@ -6,13 +6,14 @@
 //! work, it never decides. Of a service it keeps what its place and its claims need, not its words.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::config::Fingerprint;
 use crate::registry::{Candidate, Digest, Edit, Mode, Payload, Rank};
 use crate::room;
 use crate::service::Selection;
+use crate::sorted::Set;
 
 /// From this many services on that were touched at once, sorting all again costs no more.
 pub const TOUCHED_MAX: usize = 32;
@@ -133,7 +134,7 @@ impl Roster {
     }
 
     /// How many instances these services have, all together.
-    pub fn instances(&self, services: &BTreeSet<String>) -> usize {
+    pub fn instances(&self, services: &Set<String>) -> usize {
         let places = services.iter().filter_map(|name| self.place(name, &[]));
         let entries = places.filter_map(|at| self.services.get(at));
         entries.map(|entry| entry.instances as usize).sum()
@@ -141,10 +142,10 @@ impl Roster {
 
     /// What makes the last payload one with `touched` as they are in `now`, which has no other services. `None`
     /// when they get in each other's way: the roster is of no use then.
-    pub fn edits(&mut self, touched: &BTreeSet<String>, now: Vec<Candidate>) -> Option<Vec<Edit>> {
+    pub fn edits(&mut self, touched: &Set<String>, now: Vec<Candidate>) -> Option<Vec<Edit>> {
         let mut edits = Vec::new();
         let mut now = now;
-        for name in touched {
+        for name in touched.iter() {
             let old = self.place(name, &now);
             let new = now.iter().position(|one| one.service_name == *name);
             let new = new.map(|at| now.swap_remove(at));
@@ -323,7 +324,7 @@ mod tests {
         let names = |all: &[Candidate]| -> Vec<String> {
             all.iter().map(|one| one.service_name.clone()).collect()
         };
-        let touched: BTreeSet<String> = names(before)
+        let touched: Set<String> = names(before)
             .into_iter()
             .chain(names(after))
             .filter(|name| {
@@ -388,7 +389,7 @@ mod tests {
         let mut roster = roster(&all).expect("a roster");
         for turn in 0..100 {
             let one = &all[turn % all.len()];
-            let name = BTreeSet::from([one.service_name.clone()]);
+            let name = Set::from_iter([one.service_name.clone()]);
             assert!(roster.edits(&name, Vec::new()).is_some());
             assert!(roster.edits(&name, vec![one.clone()]).is_some());
         }

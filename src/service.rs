@@ -4,7 +4,7 @@
 //! the oldest one's word counts, so that a newcomer cannot take over what runs; who lost is reported.
 //! The same containers give the same services in the same order, whatever order they came in.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::address::{Address, Source};
@@ -13,6 +13,7 @@ use crate::docker::container::{Container, Health};
 use crate::order;
 use crate::registry::{self, Candidate, Instance, Mode, Payload, Running};
 use crate::room;
+use crate::sorted::Set;
 
 /// PORT when it is not given and not exactly one TCP port is exposed.
 const DEFAULT_PORT: u16 = 80;
@@ -176,7 +177,7 @@ impl Selection {
     }
 
     /// Exchanges the verdicts of these containers.
-    pub fn replace(&mut self, containers: &BTreeSet<String>, verdicts: Vec<Verdict>) {
+    pub fn replace(&mut self, containers: &Set<String>, verdicts: Vec<Verdict>) {
         self.verdicts
             .retain(|verdict| !containers.contains(&verdict.id));
         if verdicts.is_empty() {
@@ -193,7 +194,7 @@ impl Selection {
     }
 
     /// The names of the services, until [`Selection::payload`] has handed them over.
-    pub fn service_names(&self) -> BTreeSet<&str> {
+    pub fn service_names(&self) -> Set<&str> {
         let services = self.services.iter();
         order::gathered(services.map(|one| one.service_name.as_str()))
     }
@@ -238,7 +239,7 @@ fn described<'a>(monitored: &'a Monitored<'a>) -> Result<Member<'a>, Finding> {
 /// Builds one service of its members, oldest first, and a verdict for each of them that is to be told of.
 fn service(
     members: &[Member<'_>],
-    clashing: &BTreeSet<&str>,
+    clashing: &Set<&str>,
     told: Told,
     can_route: impl Fn(&Candidate) -> Result<(), String>,
     selection: &mut Selection,
@@ -351,7 +352,7 @@ fn reached<'a>(member: &'a Member<'_>) -> Result<(IpAddr, &'a Source), Finding> 
 }
 
 /// The name of a container's server.
-fn server_name<'a>(id: &'a str, clashing: &BTreeSet<&str>) -> &'a str {
+fn server_name<'a>(id: &'a str, clashing: &Set<&str>) -> &'a str {
     if clashing.contains(short(id)) {
         id
     } else {
@@ -409,7 +410,7 @@ pub fn short(id: &str) -> &str {
 }
 
 /// The short ids that more than one container has; those containers' servers are named by the whole id.
-fn clashing<'a>(monitored: &'a [Monitored<'_>]) -> BTreeSet<&'a str> {
+fn clashing<'a>(monitored: &'a [Monitored<'_>]) -> Set<&'a str> {
     let mut shorts: Vec<&str> = monitored
         .iter()
         .map(|one| short(&one.container.id))

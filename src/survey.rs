@@ -3,7 +3,6 @@
 //! Bounded as a whole: one container that hangs, or a daemon that is slow, costs seconds and leaves a reason
 //! behind, never minutes. A pass looks in its own way, since it comes back to who was late.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::description::{self, Said};
@@ -11,6 +10,7 @@ use crate::docker::container::{Inspected, Row};
 use crate::docker::{Answer, Docker};
 use crate::error::{Error, Kind, Result};
 use crate::inventory::{Inventory, LENDERS_DEEP_MAX};
+use crate::sorted::Map;
 
 /// How long late answers are waited for, all of them together; half a millisecond is usual.
 const LATE_PATIENCE: Duration = Duration::from_secs(3);
@@ -23,11 +23,11 @@ pub struct Survey {
     /// Every running container.
     pub running: Vec<Row>,
     /// What the containers that were inspected say of themselves, by id.
-    pub settings: BTreeMap<String, Vec<Said>>,
+    pub settings: Map<String, Vec<Said>>,
     /// TCP ports that the containers expose, by id.
-    pub exposed: BTreeMap<String, Vec<u16>>,
+    pub exposed: Map<String, Vec<u16>>,
     /// Containers that could not be inspected, by id, and why.
-    pub unread: BTreeMap<String, String>,
+    pub unread: Map<String, String>,
 }
 
 /// Inspects what concerns us of the containers in the list `running`; the inventory knows nothing yet. Nobody is

@@ -8,7 +8,6 @@ mod before;
 mod said;
 mod touched;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -35,6 +34,7 @@ use crate::report::record::{Answers, Counts, Ended, Failure, Record, Stage};
 use crate::room;
 use crate::roster::Roster;
 use crate::service::{self, Monitored, Selection, Told};
+use crate::sorted::Map;
 use crate::survey::{self, Survey};
 use crate::transport;
 use before::Before;
@@ -611,7 +611,7 @@ impl Syncer {
     /// Brings the inventory up to date.
     fn look(&mut self, news: &News) -> Result<()> {
         let now = Instant::now();
-        let mut inspect: BTreeMap<String, Option<u64>> = BTreeMap::new();
+        let mut inspect = Vec::new();
         for (id, change) in &news.changes {
             self.guard.heard_of(id);
             if let Some(at) = change.gone {
@@ -629,10 +629,11 @@ impl Syncer {
             if change.look || (change.network && self.inventory.concerns(id)) {
                 // An answer that is still on its way may be older than this event.
                 self.docker.forget(id);
-                inspect.insert(id.clone(), None);
+                inspect.push((id.clone(), None));
             }
         }
         inspect.extend(self.inventory.due(now).into_iter().map(|id| (id, None)));
+        let mut inspect: Map<String, Option<u64>> = order::gathered(inspect);
         if self.list_again.is_some_and(|at| at <= now) {
             self.owed = self.owed.max(Look::List);
         }
@@ -647,10 +648,11 @@ impl Syncer {
                 .docker
                 .containers()
                 .inspect_err(|_| self.owe(&inspect, now))?;
-            for (id, digest) in self.inventory.listed(rows, now, look == Look::Afresh) {
-                self.docker.forget(&id);
-                inspect.insert(id, digest);
+            let listed = self.inventory.listed(rows, now, look == Look::Afresh);
+            for (id, _) in &listed {
+                self.docker.forget(id);
             }
+            inspect.extend(listed);
             self.list_again = self.inventory.list_again(now);
         }
         self.inspect(inspect, &mut patience)?;
@@ -683,11 +685,7 @@ impl Syncer {
 
     /// Inspects these containers, those that were late before last; one that does not answer holds up the
     /// others for what is left of `patience`, once.
-    fn inspect(
-        &mut self,
-        ids: BTreeMap<String, Option<u64>>,
-        patience: &mut Duration,
-    ) -> Result<()> {
+    fn inspect(&mut self, ids: Map<String, Option<u64>>, patience: &mut Duration) -> Result<()> {
         let (mut slow, mut quick) = (Vec::new(), room::passing(ids.len()));
         for one in ids {
             if self.inventory.was_late(&one.0) {
@@ -768,7 +766,7 @@ impl Syncer {
     }
 
     /// Notes that these containers are still to be inspected.
-    fn owe(&mut self, ids: &BTreeMap<String, Option<u64>>, now: Instant) {
+    fn owe(&mut self, ids: &Map<String, Option<u64>>, now: Instant) {
         for id in ids.keys() {
             self.inventory.inspect_failed(id, now);
         }

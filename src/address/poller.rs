@@ -9,7 +9,7 @@
 //! name appears after 0.4 s alone and after up to 6 s in a burst of forty, so any fixed wait is
 //! wrong both ways; asking costs about 1 ms.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -91,9 +91,9 @@ struct Outage {
 #[derive(Debug)]
 pub struct Poller {
     deadline: Duration,
-    pending: BTreeMap<String, Pending>,
+    pending: HashMap<String, Pending>,
     /// Names of the containers that are no longer pending, for answers that come later.
-    names: BTreeMap<String, String>,
+    names: HashMap<String, String>,
     view: View,
     /// An ask that serves no container in particular.
     refresh: Option<Instant>,
@@ -114,8 +114,8 @@ impl Poller {
     pub fn new(deadline: Duration) -> Self {
         Poller {
             deadline,
-            pending: BTreeMap::new(),
-            names: BTreeMap::new(),
+            pending: HashMap::new(),
+            names: HashMap::new(),
             view: View::default(),
             refresh: None,
             in_flight: None,
@@ -367,7 +367,7 @@ mod tests {
         Answer {
             peer: Some("here".into()),
             domain: Some("weave.local.".into()),
-            owned: Owned::Listed(BTreeMap::new()),
+            owned: Owned::Listed(HashMap::new()),
             entries: numbers
                 .into_iter()
                 .map(|number| Entry {
@@ -500,7 +500,7 @@ mod tests {
     fn the_allocator_answers_at_the_deadline_or_at_once() {
         let owned = |_| {
             let mut answer = answer([]);
-            let listed = BTreeMap::from([(id(1), vec![address(1)]), (id(2), vec![address(2)])]);
+            let listed = HashMap::from([(id(1), vec![address(1)]), (id(2), vec![address(2)])]);
             answer.owned = Owned::Listed(listed);
             Ok(answer)
         };
@@ -527,7 +527,7 @@ mod tests {
                     .filter(move |n| base + appears(*n) <= now)
                     .map(move |n| usize::try_from(round * 40 + n).unwrap())
             };
-            let mut found_at = BTreeMap::new();
+            let mut found_at = HashMap::new();
             let mut step = base + 780;
             for n in 0..40u64 {
                 let start = base + n * 20;

@@ -8,7 +8,7 @@
 //! 2.8.1 and the fork's 2.9.0 send the same.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -84,7 +84,7 @@ pub enum Owned {
     #[default]
     Unknown,
     /// Addresses by full container id; those of a dead container stay for 30 seconds.
-    Listed(BTreeMap<String, Vec<Ipv4Addr>>),
+    Listed(HashMap<String, Vec<Ipv4Addr>>),
 }
 
 /// All that one look at the router told us.
@@ -208,10 +208,10 @@ pub fn report(body: &[u8]) -> Result<Answer, Unusable> {
 ///
 /// # Errors
 /// `Malformed` when it is not JSON of that shape.
-pub fn owned(body: &[u8]) -> Result<(BTreeMap<String, Vec<Ipv4Addr>>, usize), Unusable> {
+pub fn owned(body: &[u8]) -> Result<(HashMap<String, Vec<Ipv4Addr>>, usize), Unusable> {
     let wire: WireOwned =
         json::read(body).map_err(|error| Unusable::Malformed(error.to_string()))?;
-    let mut listed: BTreeMap<String, Vec<Ipv4Addr>> = BTreeMap::new();
+    let mut listed: HashMap<String, Vec<Ipv4Addr>> = HashMap::new();
     let mut skipped = 0;
     for wire in wire.owned.unwrap_or_default() {
         let Some((id, cidrs)) = allocation(&wire) else {

@@ -1,6 +1,6 @@
 //! The address rules: the table of real containers on a Weave host, then Docker's cases by hand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ macro_rules! data {
 }
 
 /// Real containers by name.
-fn captured() -> BTreeMap<String, Container> {
+fn captured() -> HashMap<String, Container> {
     let all: Vec<serde_json::Value> =
         serde_json::from_str(data!("docker-inspect.json")).expect("a list");
     all.iter()
@@ -29,7 +29,7 @@ fn captured() -> BTreeMap<String, Container> {
 }
 
 /// The view after one answer of the captured router, asked about what the rules say must be asked.
-fn asked(containers: &BTreeMap<String, Container>, mode: Mode, waited: Duration) -> View {
+fn asked(containers: &HashMap<String, Container>, mode: Mode, waited: Duration) -> View {
     let mut answer = report::report(data!("report-docker.json").as_bytes()).expect("a report");
     let (listed, _) = report::owned(data!("ip-docker.json").as_bytes()).expect("allocations");
     answer.owned = Owned::Listed(listed);
@@ -615,7 +615,7 @@ fn a_container_that_does_not_run_has_no_address() {
     let mut proxied = web.clone();
     proxied.entrypoint = weave::PROXY_ENTRYPOINT.into();
     let view = View {
-        found: BTreeMap::from([(web.id.to_string(), vec![Ipv4Addr::new(10, 32, 0, 1).into()])]),
+        found: HashMap::from([(web.id.to_string(), vec![Ipv4Addr::new(10, 32, 0, 1).into()])]),
         ..View::default()
     };
     let context = Context {

@@ -20,7 +20,7 @@
 //! so it alone counts only for names that weaveDNS will never hold, or when waiting is over; and it
 //! tells a container's own addresses from those that somebody else registered under its id.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
@@ -29,6 +29,7 @@ use super::refusal;
 use super::report::{Answer, Owned, Subnet};
 use super::status_dns::ID_CHARS;
 use crate::order;
+use crate::sorted::Set;
 
 /// The first program of every container that Weave's Docker proxy started.
 pub const PROXY_ENTRYPOINT: &str = "/w/w";
@@ -115,8 +116,8 @@ pub enum Standing<'a> {
 /// All that has been learnt from the router so far. The poller fills it; address rules read it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
-    pub(super) found: BTreeMap<String, Vec<IpAddr>>,
-    pub(super) missing: BTreeMap<String, String>,
+    pub(super) found: HashMap<String, Vec<IpAddr>>,
+    pub(super) missing: HashMap<String, String>,
     pub(super) elsewhere: Vec<Elsewhere>,
     pub(super) trouble: Option<String>,
 }
@@ -179,9 +180,9 @@ pub(super) enum Verdict {
 /// Searches an answer for one container.
 pub(super) fn look_up(answer: &Answer, query: Query<'_>) -> Verdict {
     let absent = |why: &str| Verdict::Absent(why.to_owned());
-    let mut live: BTreeSet<Ipv4Addr> = BTreeSet::new();
-    let mut removed: BTreeSet<Ipv4Addr> = BTreeSet::new();
-    let mut origins: BTreeSet<&str> = BTreeSet::new();
+    let mut live: Set<Ipv4Addr> = Set::default();
+    let mut removed: Set<Ipv4Addr> = Set::default();
+    let mut origins: Set<&str> = Set::default();
     for entry in answer.entries.iter().filter(|entry| {
         if answer.short {
             entry.id.len() == ID_CHARS && query.id.starts_with(&entry.id)
@@ -203,7 +204,7 @@ pub(super) fn look_up(answer: &Answer, query: Query<'_>) -> Verdict {
                        stand for another container too",
         );
     }
-    let owned: Option<BTreeSet<Ipv4Addr>> = match &answer.owned {
+    let owned: Option<Set<Ipv4Addr>> = match &answer.owned {
         Owned::Listed(listed) => listed.get(query.id).map(|addresses| {
             let addresses = addresses.iter().copied();
             order::gathered(addresses.filter(|address| refusal((*address).into()).is_none()))
@@ -216,10 +217,15 @@ pub(super) fn look_up(answer: &Answer, query: Query<'_>) -> Verdict {
             // Several addresses of one container come into weaveDNS one after the other, so what
             // the allocator lists is the whole; what was taken out of weaveDNS stays out.
             if attached || query.late || !is_named(answer, query.name) {
-                let kept: BTreeSet<Ipv4Addr> = order::gathered(owned.difference(&removed).copied());
+                let kept: Set<Ipv4Addr> = order::gathered(
+                    owned
+                        .iter()
+                        .copied()
+                        .filter(|address| !removed.contains(address)),
+                );
                 if kept.is_empty() { owned } else { kept }
             } else {
-                BTreeSet::new()
+                Set::default()
             }
         }
         _ => live,
@@ -257,7 +263,7 @@ fn less_domain<'a>(name: &'a str, domain: &str) -> Option<&'a str> {
 }
 
 /// The primary address first: the lowest of the default subnet, else the lowest.
-fn ordered(addresses: BTreeSet<Ipv4Addr>, subnet: Option<Subnet>) -> Vec<IpAddr> {
+fn ordered(addresses: Set<Ipv4Addr>, subnet: Option<Subnet>) -> Vec<IpAddr> {
     let mut sorted: Vec<Ipv4Addr> = addresses.into_iter().collect();
     order::sort_by_key(&mut sorted, |address| {
         let inside = subnet.is_some_and(|subnet| subnet.contains(*address));
@@ -271,7 +277,7 @@ fn ordered(addresses: BTreeSet<Ipv4Addr>, subnet: Option<Subnet>) -> Vec<IpAddr>
 /// From the API an entry is another host's by its origin; the command's output does not say which
 /// peer we are, so all of it is kept and the reader leaves out the containers that run here.
 pub fn elsewhere(answer: &Answer) -> Vec<Elsewhere> {
-    let mut names: BTreeMap<(String, &str), BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    let mut names: Vec<((String, &str), Ipv4Addr)> = Vec::new();
     for entry in &answer.entries {
         let chars = if answer.short {
             ID_CHARS
@@ -297,20 +303,19 @@ pub fn elsewhere(answer: &Answer) -> Vec<Elsewhere> {
                 .and_then(|domain| less_domain(&entry.name, domain))
         };
         if let Some(name) = name {
-            names
-                .entry((name.to_owned(), &entry.id))
-                .or_default()
-                .insert(entry.address);
+            names.push(((name.to_owned(), &entry.id), entry.address));
         }
     }
+    order::sort(&mut names);
     names
-        .into_iter()
-        .filter_map(|((name, id), addresses)| {
-            let ip = *ordered(addresses, answer.default_subnet).first()?;
+        .chunk_by(|(one, _), (other, _)| one == other)
+        .filter_map(|same| {
+            let ((name, id), _) = same.first()?;
+            let addresses = order::gathered(same.iter().map(|(_, address)| *address));
             Some(Elsewhere {
-                name,
-                id: id.to_owned(),
-                ip,
+                name: name.clone(),
+                id: (*id).to_owned(),
+                ip: *ordered(addresses, answer.default_subnet).first()?,
             })
         })
         .collect()
@@ -349,7 +354,7 @@ mod tests {
 
     fn owned(id: &str, addresses: &[&str]) -> Owned {
         let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        Owned::Listed(BTreeMap::from([(id.to_owned(), addresses)]))
+        Owned::Listed(HashMap::from([(id.to_owned(), addresses)]))
     }
 
     /// Looks `id` up and compares the addresses, joined by blanks; "" for none.

@@ -6,9 +6,9 @@
 //! Rules: Docker Engine API, "ContainerList" and "ContainerInspect"; traps found on Docker 20.10 and Podman 4.3.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::marker::PhantomData;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::json;
 use crate::names::Names;
 use crate::order;
 use crate::room;
+use crate::sorted::Map;
 use crate::timestamp::Timestamp;
 
 /// The stop signal when the image names none: SIGTERM (`docker stop`).
@@ -411,7 +412,8 @@ impl From<Listed<'_>> for Row {
         }
         listed.health.hash(&mut hash);
         names.hash(&mut hash);
-        for (name, endpoint) in &listed.network_settings.unwrap_or_default().networks.0 {
+        let settings = listed.network_settings.unwrap_or_default();
+        for (name, endpoint) in settings.networks.0.iter() {
             (name, endpoint).hash(&mut hash);
         }
         Row {
@@ -445,14 +447,19 @@ fn remarks(status: &str) -> impl Iterator<Item = &str> {
 #[derive(Deserialize, Default)]
 struct Networks<'a> {
     #[serde(borrow, rename = "Networks", default)]
-    networks: Endpoints<'a>,
+    networks: ByName<'a, Endpoint<'a>>,
     #[serde(borrow, rename = "Ports", default)]
     ports: Ports<'a>,
 }
 
-/// Attachments by network name; sorted, since the order on the wire says nothing.
-#[derive(Default)]
-struct Endpoints<'a>(BTreeMap<Cow<'a, str>, Endpoint<'a>>);
+/// An object whose keys are names: networks, labels. Sorted, since the order on the wire says nothing.
+struct ByName<'a, T>(Map<Cow<'a, str>, T>);
+
+impl<T> Default for ByName<'_, T> {
+    fn default() -> Self {
+        ByName(Map::default())
+    }
+}
 
 #[derive(Deserialize, Default, Hash)]
 struct Endpoint<'a> {
@@ -467,31 +474,29 @@ struct Endpoint<'a> {
     ipv6: Text<'a>,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Endpoints<'a> {
+impl<'de: 'a, 'a, T: Deserialize<'de> + Default> Deserialize<'de> for ByName<'a, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ByName;
-        impl<'de> Visitor<'de> for ByName {
-            type Value = Endpoints<'de>;
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Entries<T> {
+            type Value = ByName<'de, T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("networks by name")
+                f.write_str("values by name")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut endpoints = BTreeMap::new();
-                while let Some((name, endpoint)) =
-                    map.next_entry::<Text<'de>, Option<Endpoint<'de>>>()?
-                {
-                    endpoints.insert(name.0, endpoint.unwrap_or_default());
+                let mut entries = Map::default();
+                while let Some((name, value)) = map.next_entry::<Text<'de>, Option<T>>()? {
+                    entries.insert(name.0, value.unwrap_or_default());
                 }
-                Ok(Endpoints(endpoints))
+                Ok(ByName(entries))
             }
 
             fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Endpoints::default())
+                Ok(ByName::default())
             }
         }
-        deserializer.deserialize_any(ByName)
+        deserializer.deserialize_any(Entries(PhantomData))
     }
 }
 
@@ -599,7 +604,7 @@ struct AnswerConfig<'a> {
     #[serde(borrow, rename = "Image", default)]
     image: Text<'a>,
     #[serde(borrow, rename = "Labels", default)]
-    labels: Option<BTreeMap<Text<'a>, Text<'a>>>,
+    labels: ByName<'a, Text<'a>>,
     #[serde(borrow, rename = "StopSignal", default)]
     stop_signal: Text<'a>,
     #[serde(rename = "StopTimeout", default)]
@@ -685,9 +690,9 @@ impl From<Answer<'_>> for Inspected {
                 .collect(),
             labels: config
                 .labels
-                .unwrap_or_default()
+                .0
                 .into_iter()
-                .map(|(name, value)| (name.0.into_owned(), value.0.into_owned()))
+                .map(|(name, value)| (name.into_owned(), value.0.into_owned()))
                 .collect(),
             mounts: {
                 let mut mounts: Vec<(String, String)> = answer

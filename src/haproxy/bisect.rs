@@ -4,7 +4,7 @@
 //! at, then those that changed, by halving, then all. What cannot be cleared within the limit is held back.
 
 use crate::order;
-use std::collections::BTreeSet;
+use crate::sorted::Set;
 
 /// Most checks of one search: enough for five offenders among a thousand services.
 pub const CHECKS_MAX: u32 = 48;
@@ -51,10 +51,10 @@ pub fn search<'s, E>(
     suspects: &Suspects<'s>,
     words: &str,
     checks_max: u32,
-    mut check: impl FnMut(&BTreeSet<&'s str>) -> Result<Option<String>, E>,
+    mut check: impl FnMut(&Set<&'s str>) -> Result<Option<String>, E>,
 ) -> Result<Option<Vec<Offender<'s>>>, E> {
     let mut checks = 0;
-    let mut refused = |back: &BTreeSet<&'s str>| {
+    let mut refused = |back: &Set<&'s str>| {
         checks += 1;
         check(back).map(|words| (words, checks))
     };
@@ -75,7 +75,7 @@ pub fn search<'s, E>(
         .copied()
         .collect();
     let mut group = suspects.changed.clone();
-    let mut back: BTreeSet<&str> = order::gathered(group.iter().copied());
+    let mut back: Set<&str> = order::gathered(group.iter().copied());
     if group.is_empty() || refused(&back)?.0.is_some() {
         if suspects.others.is_empty() {
             return Ok(None);
@@ -168,7 +168,7 @@ mod tests {
             others: others.to_vec(),
         };
         let mut checks = 0;
-        let check = |back: &BTreeSet<&str>| -> Result<_, ()> {
+        let check = |back: &Set<&str>| -> Result<_, ()> {
             checks += 1;
             let left: Vec<&str> = bad
                 .iter()

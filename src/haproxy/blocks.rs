@@ -6,11 +6,12 @@
 //! gets a request. Of its old servers those that are gone from the new config are dropped, unless that
 //! leaves none; one whose address another service has taken by now is dropped in any case.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::config::{self, Config, Part, PartKind};
 use crate::order;
+use crate::sorted::Set;
 
 /// A new config and the last good one, by services.
 pub struct Blocks<'c> {
@@ -98,7 +99,7 @@ impl<'c> Blocks<'c> {
     }
 
     /// The new config with these services as the last good one has them, or not at all.
-    pub fn holding_back(&self, back: &BTreeSet<&str>) -> String {
+    pub fn holding_back(&self, back: &Set<&str>) -> String {
         let new = self.new.text();
         let mut inserts: Vec<(usize, String)> = Vec::new();
         if let Some(old) = self.old {
@@ -135,12 +136,7 @@ impl<'c> Blocks<'c> {
     }
 
     /// Old rules of the services held back, each behind the line that it followed.
-    fn insert_rules(
-        &self,
-        old: &Config<'_>,
-        back: &BTreeSet<&str>,
-        inserts: &mut Vec<(usize, String)>,
-    ) {
+    fn insert_rules(&self, old: &Config<'_>, back: &Set<&str>, inserts: &mut Vec<(usize, String)>) {
         let rules = |parts: &'_ [Part<'c>]| -> Vec<Part<'c>> {
             let mut rules = parts.to_vec();
             rules.retain(|part| part.kind == PartKind::Rule);
@@ -170,7 +166,7 @@ impl<'c> Blocks<'c> {
     fn insert_backends(
         &self,
         old: &Config<'_>,
-        back: &BTreeSet<&str>,
+        back: &Set<&str>,
         inserts: &mut Vec<(usize, String)>,
     ) {
         let servers = |config: &Config<'_>, parts: &[Part<'c>]| {
@@ -375,7 +371,7 @@ backend be_c
         let old = OLD.replace("b2 10.0.0.4", "b4 10.0.0.8");
         let new = Config::parse(NEW);
         let config = Config::parse(&old);
-        let text = Blocks::new(&new, Some(&config)).holding_back(&BTreeSet::from(["b"]));
+        let text = Blocks::new(&new, Some(&config)).holding_back(&Set::from_iter(["b"]));
         assert!(text.contains("b1 10.0.0.2:80") && text.contains("b4 10.0.0.8:80"));
         assert!(!text.contains("b3"), "{text}");
     }

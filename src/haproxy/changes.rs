@@ -1,9 +1,10 @@
 //! What differs between two configs, in words for a log line. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use crate::config::{self, BackendChange, Config};
 use crate::order;
+use crate::sorted::Set;
 
 /// Most servers that are named one by one; past that they are counted.
 const NAMED_MAX: usize = 6;
@@ -138,25 +139,30 @@ impl<'c> Backends<'c> {
         Backends(texts)
     }
 
-    fn missing_in(&self, other: &Self) -> BTreeSet<&'c str> {
+    fn missing_in(&self, other: &Self) -> Set<&'c str> {
         let missing = self.0.keys().filter(|name| !other.0.contains_key(*name));
         order::gathered(missing.copied())
     }
 
     /// `SERVICE/NAME ADDRESS` of the servers that the other one lacks, with a sign before each.
     fn servers_missing_in(&self, other: &Self, sign: char) -> Vec<String> {
-        let mut missing = BTreeSet::new();
+        let mut missing = Vec::new();
         for (name, text) in &self.0 {
             let known = other.0.get(name).copied().unwrap_or_default();
             if known == *text {
                 continue;
             }
             let known = servers(known);
-            for server in servers(text).difference(&known) {
-                missing.insert(format!("{sign}{}/{server}", service(name)));
+            for server in servers(text)
+                .iter()
+                .filter(|server| !known.contains(*server))
+            {
+                missing.push(format!("{sign}{}/{server}", service(name)));
             }
         }
-        missing.into_iter().collect()
+        order::sort(&mut missing);
+        missing.dedup();
+        missing
     }
 }
 
@@ -178,7 +184,7 @@ fn held(text: &str) -> String {
 }
 
 /// `NAME ADDRESS` of the servers in a backend's text.
-fn servers(text: &str) -> BTreeSet<String> {
+fn servers(text: &str) -> Set<String> {
     let config = Config::parse(text);
     let backends = config.backends();
     let servers = backends.flat_map(|backend| backend.servers());

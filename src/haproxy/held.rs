@@ -4,12 +4,12 @@
 //! checks each time; it is tried when its own block changes, and now and then, since a missing file or an
 //! older HAProxy may be mended. It is named once.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::bisect::Offender;
 use super::blocks::Blocks;
 use crate::order;
+use crate::sorted::{Map, Set};
 
 /// First and longest wait before a refused block is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -28,7 +28,7 @@ pub struct HeldBack {
 
 /// All that are held back.
 #[derive(Debug, Default)]
-pub struct Held(BTreeMap<String, HeldBack>);
+pub struct Held(Map<String, HeldBack>);
 
 impl Held {
     /// The services of a new config that are held back without a question.
@@ -37,7 +37,7 @@ impl Held {
         services: &[&'c str],
         blocks: &Blocks<'c>,
         now: Instant,
-    ) -> BTreeSet<&'c str> {
+    ) -> Set<&'c str> {
         let unasked = |service: &&str| {
             self.0
                 .get(*service)
@@ -50,12 +50,12 @@ impl Held {
     pub fn found(
         &mut self,
         offenders: &[Offender<'_>],
-        unasked: &BTreeSet<&str>,
+        unasked: &Set<&str>,
         blocks: &Blocks<'_>,
         now: Instant,
     ) {
         let before = std::mem::take(&mut self.0);
-        for service in unasked {
+        for service in unasked.iter() {
             if let Some(held) = before.get(*service) {
                 self.0.insert((*service).to_owned(), held.clone());
             }
@@ -100,7 +100,7 @@ impl Held {
     }
 
     /// The services that are held back, by name.
-    pub fn all(&self) -> &BTreeMap<String, HeldBack> {
+    pub fn all(&self) -> &Map<String, HeldBack> {
         &self.0
     }
 
@@ -132,17 +132,17 @@ mod tests {
             words: "no".to_owned(),
         }];
         let mut held = Held::default();
-        held.found(&offenders, &BTreeSet::new(), &one, start);
+        held.found(&offenders, &Set::default(), &one, start);
         let again = held.next_due().expect("a retry");
         assert_eq!(again, start + RETRY.0);
         assert!(held.unasked(&["a"], &one, start).contains("a"));
         assert!(held.unasked(&["a"], &one, again).is_empty());
         assert!(held.unasked(&["a"], &two, start).is_empty());
-        held.found(&offenders, &BTreeSet::new(), &one, again);
+        held.found(&offenders, &Set::default(), &one, again);
         assert_eq!(held.next_due(), Some(again + RETRY.0 * 2));
-        held.found(&[], &BTreeSet::from(["a"]), &one, again);
+        held.found(&[], &Set::from_iter(["a"]), &one, again);
         assert!(!held.is_empty());
-        held.found(&[], &BTreeSet::new(), &one, again);
+        held.found(&[], &Set::default(), &one, again);
         assert!(held.is_empty());
     }
 }

@@ -6,12 +6,12 @@
 //! resets or says `Success=0` without a reason, never a false `Success=1` (measured on 2.4 to 3.4).
 //! Source: HAProxy management guide, "Master CLI".
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::script::Reloaded;
 use super::socket::{self, SocketAddr};
 use crate::error::{Error, Kind, Result};
+use crate::sorted::Set;
 
 /// Time limit for one question to the master.
 const COMMAND_LIMIT: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ pub struct Processes {
     /// Those that failed since the last good one; `None` before 2.5.
     pub failed: Option<u64>,
     /// Process ids of the present workers.
-    pub workers: BTreeSet<u32>,
+    pub workers: Set<u32>,
 }
 
 /// Makes the master load its file again.
@@ -98,7 +98,7 @@ fn watch(address: &SocketAddr, before: &Processes) -> Result<Reloaded> {
                 continue;
             }
         };
-        let fresh = now.workers.difference(&before.workers).next().is_some();
+        let fresh = now.workers.iter().any(|pid| !before.workers.contains(pid));
         if now.failed.is_some_and(|failed| failed > 0) && now.reloads > before.reloads {
             return Ok(Reloaded::Failed(
                 "HAProxy refused the new config and still runs the old one; its own log says why"

@@ -26,7 +26,6 @@ pub mod socket;
 
 use std::borrow::Cow;
 use std::cell::LazyCell;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -35,6 +34,7 @@ use crate::atomic_file::{self, Installed, Staged};
 use crate::config::{self, Config, Printed};
 use crate::error::{Error, Kind, Result};
 use crate::order;
+use crate::sorted::Set;
 use bisect::Suspects;
 use blocks::Blocks;
 use held::Held;
@@ -348,7 +348,7 @@ impl Haproxy {
         let new = LazyCell::new(|| Config::parse(text));
         let blocks = LazyCell::new(|| Blocks::new(&new, old.as_ref()));
         let unasked = if self.held.is_empty() {
-            BTreeSet::new()
+            Set::default()
         } else {
             self.held.unasked(&new.services(), &blocks, Instant::now())
         };
@@ -529,7 +529,7 @@ impl Haproxy {
         words: String,
         path: &Path,
         blocks: &Blocks<'_>,
-        unasked: &BTreeSet<&str>,
+        unasked: &Set<&str>,
     ) -> Result<std::result::Result<Passed<'static>, String>> {
         let (changed, others) = blocks.suspects();
         let left = |services: Vec<_>| -> Vec<_> {
@@ -550,7 +550,7 @@ impl Haproxy {
         };
         let mut good = None;
         let found = bisect::search(&suspects, &words, bisect::CHECKS_MAX, |back| {
-            let back: BTreeSet<&str> = order::gathered(back.union(unasked).copied());
+            let back: Set<&str> = order::gathered(back.iter().chain(unasked.iter()).copied());
             let text = Printed::new(Cow::Owned(blocks.holding_back(&back)));
             match self.check(text, path)? {
                 Ok(passed) => {

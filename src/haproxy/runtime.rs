@@ -19,7 +19,6 @@
 //! and its checks are off; a server with connections cannot be deleted yet, one in maintenance finishes
 //! its requests. What was added here is gone after a reload unless it is in the file.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr as Address;
 use std::time::{Duration, Instant};
 
@@ -27,6 +26,7 @@ use super::servers::{self, Rows};
 use super::socket::{self, SocketAddr};
 use crate::config::{self, BackendChange, Config, PartKind, Server};
 use crate::order;
+use crate::sorted::{Map, Set};
 
 /// Time limit of one command; HAProxy answers within 10 ms, also with 5,000 servers.
 const COMMAND_LIMIT: Duration = Duration::from_secs(2);
@@ -80,7 +80,7 @@ struct Out {
 #[derive(Debug)]
 pub struct Runtime {
     address: SocketAddr,
-    out: BTreeMap<(String, String), Out>,
+    out: Map<(String, String), Out>,
     audit: Instant,
     /// Nothing was compared yet in this life of ours.
     fresh: bool,
@@ -94,7 +94,7 @@ struct Ahead {
     /// The worker that has them.
     pid: String,
     /// Their options by backend and name; `None` while nobody knows how far one has come.
-    servers: BTreeMap<(String, String), Option<Vec<String>>>,
+    servers: Map<(String, String), Option<Vec<String>>>,
 }
 
 /// A change that can be made at run time, as far as can be seen before it is begun.
@@ -115,7 +115,7 @@ impl Runtime {
     pub fn new(address: SocketAddr) -> Self {
         Runtime {
             address,
-            out: BTreeMap::new(),
+            out: Map::default(),
             audit: Instant::now(),
             fresh: true,
             ahead: Ahead::default(),
@@ -125,11 +125,10 @@ impl Runtime {
     /// Puts servers that the new config has no more into maintenance, ahead of check and swap. Where that
     /// would leave a backend without servers although new ones come, it waits for them.
     pub fn drain(&mut self, old: &Config<'_>, new: &Config<'_>) {
-        let after: BTreeMap<&str, BTreeSet<&str>> =
-            order::gathered(new.backends().map(|backend| {
-                let names = backend.servers().map(|server| server.name);
-                (backend.name(), order::gathered(names))
-            }));
+        let after: Map<&str, Set<&str>> = order::gathered(new.backends().map(|backend| {
+            let names = backend.servers().map(|server| server.name);
+            (backend.name(), order::gathered(names))
+        }));
         for backend in old.backends() {
             let Some(after) = after.get(backend.name()) else {
                 continue;
@@ -229,7 +228,7 @@ impl Runtime {
             }
         }
         let rows = self.rows()?;
-        let changed: BTreeSet<&str> = order::gathered(plans.iter().map(|plan| plan.change.backend));
+        let changed: Set<&str> = order::gathered(plans.iter().map(|plan| plan.change.backend));
         if let Some(wrong) = differs(new, &rows, &|backend| changed.contains(backend), true) {
             return Err(wrong);
         }
@@ -376,19 +375,20 @@ impl Runtime {
         // A server of the config in maintenance: at our start it may be a drain that was cut short, later
         // it is the operator's doing.
         let wrong = differs(config, &rows, &|backend| ours.contains(backend), self.fresh);
-        let mut listed = BTreeSet::new();
-        for backend in config.backends() {
-            for server in backend.servers() {
-                listed.insert((backend.name().to_owned(), server.name.to_owned()));
-            }
-        }
+        let listed = servers_of(config, &|_| true);
         for (key, row) in rows {
-            if row.maintenance && ours.contains(key.0.as_str()) && !listed.contains(&key) {
-                self.out.entry(key).or_insert(Out {
-                    options: None,
-                    again: Instant::now(),
-                    wait: DELETE_WAITS.0,
-                });
+            if row.maintenance
+                && ours.contains(key.0.as_str())
+                && !listed.contains(&(key.0.as_str(), key.1.as_str()))
+            {
+                self.out.or_insert(
+                    key,
+                    Out {
+                        options: None,
+                        again: Instant::now(),
+                        wait: DELETE_WAITS.0,
+                    },
+                );
             }
         }
         Ok(wrong)
@@ -399,16 +399,7 @@ impl Runtime {
     /// # Errors
     /// When HAProxy does not answer. One server's wait was enough; the others come later.
     fn delete_due(&mut self, config: Option<&Config<'_>>, now: Instant) -> Result<(), Doubt> {
-        let in_file: BTreeSet<(&str, &str)> = order::gathered(
-            config
-                .into_iter()
-                .flat_map(Config::backends)
-                .flat_map(|backend| {
-                    backend
-                        .servers()
-                        .map(move |server| (backend.name(), server.name))
-                }),
-        );
+        let in_file = config.map_or_else(Set::default, |config| servers_of(config, &|_| true));
         let due: Vec<(String, String)> = self
             .out
             .iter()
@@ -618,6 +609,18 @@ impl Runtime {
     }
 }
 
+/// The servers of some backends, behind the backends' names.
+fn servers_of<'c>(
+    config: &'c Config<'_>,
+    concerns: &dyn Fn(&str) -> bool,
+) -> Set<(&'c str, &'c str)> {
+    let backends = config.backends().filter(|backend| concerns(backend.name()));
+    order::gathered(backends.flat_map(|backend| {
+        let name = backend.name();
+        backend.servers().map(move |server| (name, server.name))
+    }))
+}
+
 /// How the servers of some backends differ from what the config says; `None` when they do not.
 fn differs(
     config: &Config<'_>,
@@ -625,7 +628,7 @@ fn differs(
     concerns: &dyn Fn(&str) -> bool,
     maintenance_counts: bool,
 ) -> Option<String> {
-    let mut listed = BTreeSet::new();
+    let listed = servers_of(config, concerns);
     for backend in config.backends().filter(|backend| concerns(backend.name())) {
         for server in backend.servers() {
             let key = (backend.name().to_owned(), server.name.to_owned());
@@ -642,17 +645,20 @@ fn differs(
                     }
                 }
             }
-            listed.insert(key);
         }
     }
     rows.iter()
-        .find(|(key, row)| !row.maintenance && concerns(&key.0) && !listed.contains(*key))
+        .find(|(key, row)| {
+            !row.maintenance
+                && concerns(&key.0)
+                && !listed.contains(&(key.0.as_str(), key.1.as_str()))
+        })
         .map(|((backend, server), _)| format!("HAProxy has a server {backend}/{server} too many"))
 }
 
 /// The backends that belong to services, and not to the operator's own part of the config.
-pub fn backends_of_services<'c>(config: &'c Config<'_>) -> BTreeSet<&'c str> {
-    let starts: BTreeSet<usize> = order::gathered(
+pub fn backends_of_services<'c>(config: &'c Config<'_>) -> Set<&'c str> {
+    let starts: Set<usize> = order::gathered(
         config
             .parts()
             .iter()

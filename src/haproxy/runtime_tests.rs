@@ -1,7 +1,7 @@
 //! What is said on the runtime socket, to a HAProxy of the test's own that answers as 2.6 and 3.0 do
 //! (their texts were recorded) and keeps its servers in a table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;

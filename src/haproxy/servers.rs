@@ -4,8 +4,10 @@
 //! Columns are found by their names, since versions add some. Source: HAProxy management guide, "show
 //! servers state", version 1 of the format (2.4 to 3.4).
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+
+use crate::order;
+use crate::sorted::Map;
 
 /// Bit of the administrative state: forced into maintenance by the runtime socket.
 const FORCED_MAINTENANCE: u32 = 1;
@@ -20,7 +22,7 @@ pub struct Row {
 }
 
 /// All servers, by backend and name.
-pub type Rows = BTreeMap<(String, String), Row>;
+pub type Rows = Map<(String, String), Row>;
 
 /// Reads the reply.
 ///
@@ -45,7 +47,7 @@ pub fn read(reply: &str) -> Result<Rows, String> {
     let ip = column("srv_addr")?;
     let port = column("srv_port")?;
     let admin = column("srv_admin_state")?;
-    let mut rows = Rows::new();
+    let mut rows = Vec::new();
     for line in lines {
         let values: Vec<&str> = line.split(' ').collect();
         let value = |at: usize| values.get(at).copied().ok_or_else(|| line.to_owned());
@@ -56,9 +58,10 @@ pub fn read(reply: &str) -> Result<Rows, String> {
             address: ip.map(|ip| SocketAddr::new(ip, port)),
             maintenance: admin & FORCED_MAINTENANCE != 0,
         };
-        rows.insert((value(backend)?.to_owned(), value(server)?.to_owned()), row);
+        let key = (value(backend)?.to_owned(), value(server)?.to_owned());
+        rows.push((key, row));
     }
-    Ok(rows)
+    Ok(order::gathered(rows))
 }
 
 #[cfg(test)]
@@ -77,7 +80,11 @@ mod tests {
     #[test]
     fn reads_what_haproxy_says() {
         let rows = read(REPLY).expect("a reply");
-        let row = |name: &str| rows[&("be_w".to_owned(), name.to_owned())].clone();
+        let row = |name: &str| {
+            rows.get(&("be_w".to_owned(), name.to_owned()))
+                .cloned()
+                .expect("a row")
+        };
         assert_eq!(rows.len(), 3);
         assert_eq!(
             row("b"),
@@ -111,7 +118,7 @@ mod tests {
             .take(2)
             .map(|line| format!("{line}\n"))
             .collect();
-        assert_eq!(read(&short), Ok(Rows::new()));
+        assert_eq!(read(&short), Ok(Rows::default()));
         assert_eq!(
             read(&format!("{short}3 be_w 2\n")),
             Err("3 be_w 2".to_owned())

@@ -6,13 +6,14 @@
 //! make to the text. Rules: what the real service's code was seen to answer.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::{Candidate, Instance, Mode, Payload};
 use crate::config::{BACKEND_PREFIX, Config, Line, Section};
 use crate::json;
 use crate::order;
+use crate::sorted::Map;
 
 /// Longest piece of somebody else's words that we repeat, in bytes.
 const WORDS_BYTES_MAX: usize = 300;
@@ -348,7 +349,7 @@ impl fmt::Display for Pattern {
 struct Routes<'c> {
     /// Service and patterns, in the order of the rules.
     rules: Vec<(&'c str, Vec<Pattern>)>,
-    backends: BTreeMap<&'c str, Vec<Section<'c>>>,
+    backends: Map<&'c str, Vec<Section<'c>>>,
     /// Rules that are not one service's: a default backend, a condition of another shape.
     foreign: Vec<String>,
 }
@@ -396,7 +397,7 @@ pub fn missing(payload: &Payload, config: &Config<'_>, trust: bool) -> Vec<Strin
         }
     }
     if !trust {
-        for (name, backends) in &routes.backends {
+        for (name, backends) in routes.backends.iter() {
             if asked.contains_key(name) {
                 continue;
             }
@@ -491,8 +492,8 @@ fn backend_faults(
 ) {
     let name = candidate.service_name.as_str();
     let asked = candidate.cookie.as_deref().filter(|name| !name.is_empty());
-    let mut wanted: BTreeMap<&str, &str> = BTreeMap::new();
-    wanted.extend(running.into_iter().flatten());
+    let mut wanted: Map<&str, &str> = Map::default();
+    wanted.extend(running.into_iter().flatten().map(|(id, ip)| (*id, *ip)));
     for instance in &candidate.containers {
         wanted.insert(&instance.id, &instance.ip);
     }
@@ -557,15 +558,14 @@ impl<'c> Routes<'c> {
     fn of(config: &'c Config<'_>) -> Routes<'c> {
         let mut routes = Routes {
             rules: Vec::new(),
-            backends: BTreeMap::new(),
+            backends: Map::default(),
             foreign: Vec::new(),
         };
         for section in config.sections() {
             match section.keyword() {
                 "backend" => routes
                     .backends
-                    .entry(service_of(section.name()))
-                    .or_default()
+                    .or_default(service_of(section.name()))
                     .push(section),
                 "frontend" | "listen" => routes.add_rules(&section),
                 _ => {}

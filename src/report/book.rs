@@ -4,7 +4,6 @@
 //! A change is written down at once; passes that changed nothing at most once a second, for events may come
 //! by the thousand. It must not know how a pass is made.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use crate::report::metrics::Metrics;
 use crate::report::moment;
 use crate::report::record::{Answers, Ended, Record, Stage};
 use crate::report::status::{self, Containers, Docker, Owed, Pass, Registry, Status, Taken};
+use crate::sorted::Map;
 use crate::timestamp::Timestamp;
 
 /// Shortest time between two writings of passes that changed nothing.
@@ -75,7 +75,7 @@ impl Book {
             next_try: None,
             registry: None,
             containers: None,
-            refused: BTreeMap::new(),
+            refused: Map::default(),
             hold: None,
         };
         Book {

@@ -3,7 +3,6 @@
 //!
 //! It decides nothing: verdicts are those of `service`, by which the passes route.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -16,6 +15,7 @@ use crate::inventory::{Interest, Keyword};
 use crate::order;
 use crate::registry::{Candidate, Mode};
 use crate::service::{Finding, Selection, Verdict, short};
+use crate::sorted::Map;
 use crate::survey::Survey;
 
 /// The remote registry's name.
@@ -116,7 +116,7 @@ pub struct Asked<'a> {
     /// Whether Cosmos makes the config; it names backends otherwise.
     pub cosmos: bool,
     /// Services that HAProxy refuses, with its words, as the last `watch` said.
-    pub refused: &'a BTreeMap<String, String>,
+    pub refused: &'a Map<String, String>,
 }
 
 impl Explanation {
@@ -139,20 +139,20 @@ impl Explanation {
                 )
             })
             .collect();
-        let judged: BTreeMap<&str, ()> = order::gathered(
+        let judged: Map<&str, ()> = order::gathered(
             selection
                 .verdicts
                 .iter()
                 .map(|verdict| (verdict.id.as_str(), ())),
         );
-        let names: BTreeMap<&str, &str> = order::gathered(
+        let names: Map<&str, &str> = order::gathered(
             survey
                 .running
                 .iter()
                 .map(|row| (row.id.as_str(), row.name.as_str())),
         );
         let mut unread: Vec<&str> = Vec::new();
-        for (id, why) in &survey.unread {
+        for (id, why) in survey.unread.iter() {
             let name = names.get(id.as_str()).copied().unwrap_or(short(id));
             unread.push(id);
             containers.push(Account {
@@ -351,7 +351,7 @@ fn account(
     if let Some((name, words)) = verdict
         .service
         .as_ref()
-        .and_then(|service| asked.refused.get_key_value(service))
+        .and_then(|service| Some((service, asked.refused.get(service)?)))
     {
         notes.push(format!(
             "HAProxy refuses what is new of service {name}, as watch last saw: {words}"

@@ -3,7 +3,6 @@
 //! The file alone proves nothing: `watch` runs if it holds its lock. So the words of a dead one are shown
 //! as what they are. It must not know how a pass is made.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -18,6 +17,7 @@ use crate::json;
 use crate::report::history::{self, Hold};
 use crate::report::moment;
 use crate::report::record::{self, Record};
+use crate::sorted::Map;
 use crate::timestamp::Timestamp;
 
 /// Name of the file in the state folder.
@@ -60,7 +60,7 @@ pub struct Status {
     pub containers: Option<Containers>,
     /// Services that HAProxy refuses while all others are served, with its words.
     #[serde(default)]
-    pub refused: BTreeMap<String, String>,
+    pub refused: Map<String, String>,
     /// What a rollback holds.
     pub hold: Option<Hold>,
 }
@@ -330,7 +330,7 @@ impl View {
                 ),
             );
         }
-        for (service, words) in &status.refused {
+        for (service, words) in status.refused.iter() {
             line("refused", format!("service {service}: {words}"));
         }
         if let Some(hold) = &status.hold {
@@ -437,7 +437,7 @@ mod tests {
                 left_out: 2,
                 services: 2,
             }),
-            refused: BTreeMap::from([("odd".to_owned(), "line 9: no".to_owned())]),
+            refused: Map::from_iter([("odd".to_owned(), "line 9: no".to_owned())]),
             hold: None,
         }
     }

@@ -1,7 +1,6 @@
 //! What HAProxy had before this life of ours knew it: addresses that Weave's router has not told yet, and containers
 //! that nobody could look at.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
@@ -13,13 +12,14 @@ use crate::haproxy::Haproxy;
 use crate::order;
 use crate::registry::{self, Running, answer};
 use crate::service;
+use crate::sorted::{Map, Set};
 
 impl Syncer {
     /// Services of which nothing but these containers is there, which nobody could look at: the registry is asked for
     /// them as HAProxy has them. What the built-in one remembers of them may be a minute older, if we were killed.
     pub(super) fn bring_back(&mut self, unseen: &[Running]) {
         let known = self.selection.service_names();
-        let lost: BTreeSet<&str> = order::gathered(
+        let lost: Set<&str> = order::gathered(
             unseen
                 .iter()
                 .map(|one| one.service_name.as_str())
@@ -47,7 +47,7 @@ impl Syncer {
     /// What HAProxy has of containers that this life of ours could not inspect yet: an inspect that fails
     /// takes nobody away, in the first pass no more than later.
     pub(super) fn unseen(&self) -> Vec<Running> {
-        let unseen: BTreeSet<&str> = order::gathered(self.inventory.unseen().map(service::short));
+        let unseen: Set<&str> = order::gathered(self.inventory.unseen().map(service::short));
         if unseen.is_empty() {
             return Vec::new();
         }
@@ -71,7 +71,7 @@ pub(super) struct Before {
     /// When HAProxy took that, in Unix nanoseconds.
     at: i64,
     /// By short id.
-    ips: BTreeMap<String, IpAddr>,
+    ips: Map<String, IpAddr>,
 }
 
 impl Before {

@@ -1,20 +1,19 @@
 //! What the operator was told of containers and services, so that nothing is told twice.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::order;
 use crate::service::{Finding, Selection};
+use crate::sorted::{Map, Set};
 
 /// What the operator was told already: each trouble is told once, and again only when it changed.
 #[derive(Debug, Default)]
 pub(super) struct Said {
-    containers: BTreeMap<String, String>,
-    conflicts: BTreeSet<String>,
+    containers: Map<String, String>,
+    conflicts: Set<String>,
 }
 
 impl Said {
     pub(super) fn say(&mut self, selection: &Selection) {
-        let mut now = BTreeMap::new();
+        let mut now = Map::default();
         for verdict in &selection.verdicts {
             let text = match &verdict.finding {
                 Finding::LeftOut { why, fault: true } => format!("is left out: {why}"),

@@ -4,7 +4,6 @@
 //! It saves work and decides nothing: where it cannot be sure that the others are as they were, it leaves everything
 //! to the pass that sorts all. In tests' builds the two are compared each time.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{Ended, Record, Result, Stage, Syncer, apply};
@@ -14,6 +13,7 @@ use crate::overlay::Overlay;
 use crate::registry::Edit;
 use crate::roster::{self, Roster};
 use crate::service::{self, Told};
+use crate::sorted::Set;
 
 /// A minute after a pass that went by what was touched everything is sorted again, if no look at the list has done
 /// that: what was remembered of it is written down then, and a mistake would not last.
@@ -63,16 +63,16 @@ impl Syncer {
             return None;
         }
         let mut members = Vec::new();
-        for service in &services {
+        for service in services.iter() {
             members.extend(self.inventory.of_service(service)?);
         }
         let ids = members.iter().map(|known| known.container.id.to_string());
-        let containers: BTreeSet<String> = order::gathered(containers.into_iter().chain(ids));
+        let containers: Set<String> = order::gathered(containers.into_iter().chain(ids));
         let count = members.len();
         let mut selection = self.select_of(members.into_iter(), count, Told::Trouble, &|_| None);
         let now = std::mem::take(&mut selection.services);
         let instances = now.iter().flat_map(|one| &one.containers);
-        let routed: BTreeSet<&str> = order::gathered(instances.map(|one| one.id.as_str()));
+        let routed: Set<&str> = order::gathered(instances.map(|one| one.id.as_str()));
         let (routed, gone): (Vec<String>, Vec<String>) = containers
             .iter()
             .cloned()

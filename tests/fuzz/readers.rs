@@ -3,7 +3,7 @@
 //! and the coverage-guided one (`guided/`). What holds everywhere: no panic, and the same bytes in other pieces mean the same.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
@@ -38,6 +38,7 @@ use cosmonaut::report::explain::{Asked, Explanation};
 use cosmonaut::report::status::{self, View};
 use cosmonaut::report::{diff, history};
 use cosmonaut::service::{self, Monitored, Selection, Told};
+use cosmonaut::sorted::{Map, Set};
 use cosmonaut::survey::Survey;
 use cosmonaut::timestamp::Timestamp;
 use cosmonaut::transport::Address;
@@ -504,7 +505,7 @@ fn routed(all: &[Inspected]) -> (Payload, String) {
 
 /// What `explain` prints of them: a container cannot say a line in the name of another one, or move the cursor.
 fn explained(all: &[Inspected], selection: &Selection) {
-    let nothing = BTreeMap::new();
+    let nothing = Map::default();
     let interest = Interest {
         keyword: Keyword::new("asteroid"),
         haproxy: "haproxy".to_owned(),
@@ -674,7 +675,7 @@ fn config(bytes: &[u8]) {
     let blocks = Blocks::new(&after, Some(&before));
     let (suspects, _) = blocks.suspects();
     let _ = blocks.named_in(&new);
-    let all: BTreeSet<&str> = suspects.into_iter().collect();
+    let all: Set<&str> = suspects.into_iter().collect();
     let held_back = blocks.holding_back(&all);
     for service in all.iter().filter(|service| !blocks.has_old(service)) {
         assert!(

@@ -2,7 +2,6 @@
 //!
 //! The same modules that a pass joins decide; only what is in the way is said, and how many are well.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::listening::{self, Listening};
@@ -15,6 +14,7 @@ use crate::docker::container::{Container, Inspected, NetworkMode, Row};
 use crate::inventory::Inventory;
 use crate::registry::wire;
 use crate::service::{self, Finding as Became, Monitored, Selection, Told, Verdict};
+use crate::sorted::Map;
 use crate::survey;
 use crate::transport;
 
@@ -133,10 +133,10 @@ fn surveyed(
             return None;
         }
     };
-    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut reasons: Map<&str, Vec<&str>> = Map::default();
     for row in rows {
         if let Some(why) = survey.unread.get(&row.id) {
-            reasons.entry(why).or_default().push(&row.name);
+            reasons.or_default(why).push(&row.name);
         }
     }
     for (why, names) in reasons {
@@ -303,7 +303,7 @@ fn weave_finding<'a>(
 
 /// One line for each reason to be left out, one for those that are well.
 fn verdicts(selection: &Selection, tell: &mut dyn FnMut(Finding)) {
-    let mut reasons: [BTreeMap<&str, Vec<&str>>; 2] = Default::default();
+    let mut reasons: [Map<&str, Vec<&str>>; 2] = Default::default();
     for verdict in &selection.verdicts {
         let (fault, why) = match &verdict.finding {
             Became::Routed { .. } => continue,
@@ -312,7 +312,7 @@ fn verdicts(selection: &Selection, tell: &mut dyn FnMut(Finding)) {
         };
         let [meant, faults] = &mut reasons;
         let among = if fault { faults } else { meant };
-        among.entry(why).or_default().push(&verdict.name);
+        among.or_default(why).push(&verdict.name);
     }
     let [meant, faults] = reasons;
     let reasons = meant.into_iter().map(|one| (false, one));
@@ -373,7 +373,7 @@ fn shared_network(
             format!("{} is on the host's network", haproxy.name),
         );
     }
-    let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut missing: Map<&str, Vec<&str>> = Map::default();
     let mut shared = 0;
     for verdict in &selection.verdicts {
         match &verdict.finding {
@@ -381,13 +381,13 @@ fn shared_network(
                 source: Source::Network(network),
                 ..
             } if !owner.networks.iter().any(|one| one.name == *network) => {
-                missing.entry(network).or_default().push(&verdict.name);
+                missing.or_default(network).push(&verdict.name);
             }
             Became::Routed { .. } => shared += 1,
             _ => {}
         }
     }
-    let Some((network, names)) = missing.first_key_value() else {
+    let Some((network, names)) = missing.iter().next() else {
         return Finding::ok(
             "network",
             format!("{} reaches {}", haproxy.name, count(shared, "container")),
