@@ -24,7 +24,7 @@
 //! - Only `program` (and `transport` for ssh) runs programs; only `transport`, `registry/cosmos`,
 //!   `haproxy/socket` and `notify` open sockets; only `watch` starts threads (and `transport` one for the
 //!   resolver, which has no time limit); only `main` prints errors.
-//! - Pure modules (`cli`, `http`, `config`, `decimal`, `description`, `service`, `inventory`, `id`, `names`, `roll`, `room`, `roster`, `schedule`,
+//! - Pure modules (`cli`, `http`, `config`, `decimal`, `description`, `service`, `inventory`, `id`, `names`, `roll`, `room`, `roster`, `schedule`, `sorted`,
 //!   `timestamp`, `docker/{container,events}`, `address/mod`, `registry/{mod,answer,embedded,template}`, `report/{diff,explain,plan}`) name no file,
 //!   network, process, thread, environment or clock. `tests/it` scans for it.
 //! - No async runtime, no listener, no queue that can fill, no unsafe code, no wait without a limit.

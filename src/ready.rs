@@ -90,13 +90,14 @@ impl Ready {
             monitored.contains(id.as_str())
                 && facts(id).is_some_and(|facts| facts.started == *started)
         });
-        let mut routed: Vec<(&str, (&str, &str, SocketAddr, Facts))> = Vec::new();
+        let mut routed = Vec::new();
         for verdict in &selection.verdicts {
             if let (Finding::Routed { ip, port, .. }, Some(service), Some(facts)) =
                 (&verdict.finding, &verdict.service, facts(&verdict.id))
             {
                 let address = SocketAddr::new(*ip, *port);
-                routed.push((service, (&verdict.id, &verdict.name, address, facts)));
+                let member = (&*verdict.id, &*verdict.name, address, facts);
+                routed.push((&**service, member));
             }
         }
         order::sort_by_key(&mut routed, |(service, _)| *service);

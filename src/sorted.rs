@@ -184,11 +184,12 @@ impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Deserialize<'de> for M
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Map::default();
-                while let Some((key, value)) = map.next_entry()? {
-                    entries.insert(key, value);
+                // Somebody else's object: as long as it likes, in any order.
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
                 }
-                Ok(entries)
+                Ok(order::gathered(entries))
             }
         }
         deserializer.deserialize_map(Entries(PhantomData))
@@ -285,6 +286,16 @@ impl<T> IntoIterator for Set<T> {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn the_last_of_several_counts_in_an_object_too() {
+        let read: Map<String, u32> =
+            serde_json::from_str(r#"{"b":1,"a":2,"b":3}"#).expect("an object");
+        assert!(
+            read.iter()
+                .eq([(&"a".to_owned(), &2), (&"b".to_owned(), &3)])
+        );
+    }
 
     #[test]
     fn it_holds_what_a_tree_holds() {

@@ -485,11 +485,12 @@ impl<'de: 'a, 'a, T: Deserialize<'de> + Default> Deserialize<'de> for ByName<'a,
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Map::default();
+                // As many as somebody likes, in any order.
+                let mut entries = Vec::new();
                 while let Some((name, value)) = map.next_entry::<Text<'de>, Option<T>>()? {
-                    entries.insert(name.0, value.unwrap_or_default());
+                    entries.push((name.0, value.unwrap_or_default()));
                 }
-                Ok(ByName(entries))
+                Ok(ByName(order::gathered(entries)))
             }
 
             fn visit_unit<E>(self) -> Result<Self::Value, E> {

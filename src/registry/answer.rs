@@ -561,16 +561,24 @@ impl<'c> Routes<'c> {
             backends: Map::default(),
             foreign: Vec::new(),
         };
+        let mut backends = Vec::new();
         for section in config.sections() {
             match section.keyword() {
-                "backend" => routes
-                    .backends
-                    .or_default(service_of(section.name()))
-                    .push(section),
+                "backend" => backends.push((service_of(section.name()), section)),
                 "frontend" | "listen" => routes.add_rules(&section),
                 _ => {}
             }
         }
+        // Somebody else's text may name thousands in any order: they are sorted once.
+        order::sort_by(&mut backends, |(one, _), (other, _)| one.cmp(other));
+        let mut grouped: Vec<(&str, Vec<Section<'_>>)> = Vec::new();
+        for (service, section) in backends {
+            match grouped.last_mut() {
+                Some((last, sections)) if *last == service => sections.push(section),
+                _ => grouped.push((service, vec![section])),
+            }
+        }
+        routes.backends.extend(grouped);
         routes
     }
 
