@@ -15,33 +15,13 @@ use rustls::crypto::{
 };
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
-use rustls::{CipherSuiteCommon, Error, SignatureScheme, SupportedCipherSuite, Tls13CipherSuite};
+use rustls::{Error, SignatureScheme, SupportedCipherSuite};
 use webpki::ring as signed;
-
-/// The suites of TLS 1.3, without what QUIC would need of them (3 KB).
-static AES_256: Tls13CipherSuite = without_quic(&suite::TLS13_AES_256_GCM_SHA384);
-static AES_128: Tls13CipherSuite = without_quic(&suite::TLS13_AES_128_GCM_SHA256);
-
-const fn without_quic(suite: &SupportedCipherSuite) -> Tls13CipherSuite {
-    let SupportedCipherSuite::Tls13(whole) = suite else {
-        panic!("it is one of TLS 1.3");
-    };
-    Tls13CipherSuite {
-        common: CipherSuiteCommon {
-            suite: whole.common.suite,
-            hash_provider: whole.common.hash_provider,
-            confidentiality_limit: whole.common.confidentiality_limit,
-        },
-        hkdf_provider: whole.hkdf_provider,
-        aead_alg: whole.aead_alg,
-        quic: None,
-    }
-}
 
 /// Best first: ECDSA before RSA, and 256 bits before 128.
 static SUITES: [SupportedCipherSuite; 6] = [
-    SupportedCipherSuite::Tls13(&AES_256),
-    SupportedCipherSuite::Tls13(&AES_128),
+    suite::TLS13_AES_256_GCM_SHA384,
+    suite::TLS13_AES_128_GCM_SHA256,
     suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
     suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
     suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
