@@ -44,8 +44,6 @@
 pub mod address;
 mod assembly;
 pub mod atomic_file;
-#[cfg(feature = "tls")]
-mod ciphers;
 pub mod cli;
 mod commands;
 pub mod config;

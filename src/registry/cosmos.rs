@@ -541,16 +541,8 @@ fn kind_of(error: &Error) -> Kind {
 /// ureq trusts either a given list or the web's roots, not both; a certificate that one does not know
 /// is shown to the other before anything is sent.
 fn agents(ca: Option<&Path>, proxy: Option<&Proxy>) -> Result<Vec<Agent>> {
-    #[cfg(feature = "tls")]
-    let tls = || {
-        ureq::tls::TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(crate::ciphers::provider())
-    };
     let config = || {
-        let config = Agent::config_builder();
-        #[cfg(feature = "tls")]
-        let config = config.tls_config(tls().build());
-        config
+        Agent::config_builder()
             .proxy(proxy.cloned())
             .http_status_as_error(false)
             .max_redirects(0)
@@ -565,8 +557,10 @@ fn agents(ca: Option<&Path>, proxy: Option<&Proxy>) -> Result<Vec<Agent>> {
     if let Some(path) = ca {
         #[cfg(feature = "tls")]
         {
-            let tls = tls().root_certs(super::authorities::read(path)?);
-            agents.push(config().tls_config(tls.build()).build().new_agent());
+            let tls = ureq::tls::TlsConfig::builder()
+                .root_certs(super::authorities::read(path)?)
+                .build();
+            agents.push(config().tls_config(tls).build().new_agent());
         }
         #[cfg(not(feature = "tls"))]
         return Err(Error::new(

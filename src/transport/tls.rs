@@ -23,7 +23,6 @@ use rustls::{
 };
 
 use super::{Plain, Timed, Tls};
-use crate::ciphers;
 use crate::error::{Error, Kind};
 
 /// Longest PEM file; a system's bundle of authorities has 250 KB.
@@ -105,7 +104,7 @@ impl Write for Session {
 }
 
 fn config(tls: &Tls) -> Result<ClientConfig, Error> {
-    let provider = ciphers::provider();
+    let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::new("cannot set up TLS", error))?;
