@@ -651,8 +651,13 @@ fn patterns_of(line: &Line<'_>) -> Vec<Pattern> {
 /// path is the beginning of its own.
 fn wrong_order(payload: &Payload, routes: &Routes<'_>) -> Option<String> {
     let mut places: HashMap<&str, usize> = HashMap::new();
-    for (place, (service, _)) in routes.rules.iter().enumerate() {
+    // The built-in registry has a rule of its own for each wildcard of a service.
+    let mut of_hosts: HashMap<(&str, &Pattern), usize> = HashMap::new();
+    for (place, (service, patterns)) in routes.rules.iter().enumerate() {
         places.entry(service).or_insert(place);
+        for pattern in patterns {
+            of_hosts.entry((service, pattern)).or_insert(place);
+        }
     }
     let mut last_host: Option<(usize, &str)> = None;
     let mut hosts: HashMap<Pattern, (usize, &str)> = HashMap::new();
@@ -668,6 +673,7 @@ fn wrong_order(payload: &Payload, routes: &Routes<'_>) -> Option<String> {
                     last_host = Some((place, name));
                 }
                 for pattern in wanted_patterns(candidate) {
+                    let place = *of_hosts.get(&(name, &pattern))?;
                     let (first, other) = *hosts.entry(pattern).or_insert((place, name));
                     if first > place {
                         return behind(other);
