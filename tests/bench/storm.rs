@@ -136,12 +136,12 @@ pub fn storm(programs: &Programs, runs: usize, quick: bool) -> Vec<Row> {
 /// Feeds `rate` events a second for `time`; returns the processor time, scaled to five seconds.
 fn at_rate(daemon: &Daemon, tool: &Tool, rate: usize, time: Duration) -> f64 {
     let containers = daemon.containers();
-    let batch = events(&containers, rate / 200);
     let cpu = process::cpu(tool.pid());
     let begun = Instant::now();
     let mut beats = 0;
     while begun.elapsed() < time {
-        daemon.send(&batch);
+        // Made anew for each beat: an event that repeats the time of an earlier one says nothing new.
+        daemon.send(&events(&containers, rate / 200));
         beats += 1;
         std::thread::sleep((begun + BEAT * beats).saturating_duration_since(Instant::now()));
     }
