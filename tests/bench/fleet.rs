@@ -36,6 +36,16 @@ impl Size {
             format!("{} containers, {} ours", self.all, self.ours)
         }
     }
+
+    /// What a `watch` of this size may hold in MiB.
+    fn memory(self) -> Option<f64> {
+        match self.all {
+            10_000 => Some(16.0),
+            1000 => Some(5.0),
+            20 | 100 => Some(3.5),
+            _ => None,
+        }
+    }
 }
 
 /// What one size came to; also what the chart shows.
@@ -111,6 +121,7 @@ pub fn fleet(programs: &Programs, runs: usize, quick: bool) -> (Vec<Row>, Vec<Po
     for pair in &pairs {
         rows.extend(lone_rows(&pair.point, &pairs[0].point));
     }
+    rows.extend(pairs.iter_mut().map(again));
     (rows, pairs.into_iter().map(|pair| pair.point).collect())
 }
 
@@ -184,12 +195,6 @@ fn idle(pairs: &[Pair], quick: bool) -> Vec<Row> {
             floor_memory,
             ..
         } = &pair.point;
-        let budget = match size.all {
-            10_000 => Some((16.0, f64::INFINITY)),
-            1000 => Some((5.0, f64::INFINITY)),
-            20 | 100 => Some((3.5, 1.0)),
-            _ => None,
-        };
         let row = |id: &str, what: &str, value: f64| {
             Row::new(
                 &format!("{id}-{}", size.id()),
@@ -201,11 +206,11 @@ fn idle(pairs: &[Pair], quick: bool) -> Vec<Row> {
         let mut resident =
             row("memory", "memory, watch idle", memory.0).floor(*floor_memory, f64::INFINITY);
         let mut anonymous = row("anonymous", "of it anonymous", memory.1);
-        if let Some((rss, own)) = budget {
-            resident = resident.budget(rss);
-            if own.is_finite() {
-                anonymous = anonymous.budget(own);
-            }
+        if let Some(budget) = size.memory() {
+            resident = resident.budget(budget);
+        }
+        if size.all <= 100 {
+            anonymous = anonymous.budget(1.0);
         }
         rows.extend([resident, anonymous]);
     }
@@ -238,6 +243,23 @@ fn idle(pairs: &[Pair], quick: bool) -> Vec<Row> {
             .budget(3.0),
     );
     rows
+}
+
+/// What it holds when it is started on the files of an earlier life, as after each boot of the host.
+fn again(pair: &mut Pair) -> Row {
+    pair.ours.restart();
+    let (resident, _) = process::memory(pair.ours.pid());
+    let size = pair.point.size;
+    let row = Row::new(
+        &format!("memory-again-{}", size.id()),
+        &format!("memory, watch started again, {}", size.what()),
+        Unit::MiB,
+        vec![resident],
+    );
+    match size.memory() {
+        Some(budget) => row.budget(budget),
+        None => row,
+    }
 }
 
 fn lone_rows(point: &Point, smallest: &Point) -> Vec<Row> {

@@ -75,6 +75,7 @@ impl Programs {
 
 /// A running program; stopped at its end.
 pub struct Tool {
+    command: Command,
     child: Child,
     pub folder: Folder,
     pub replaced: Replaced,
@@ -85,23 +86,34 @@ impl Tool {
     pub fn start(mut command: Command, folder: Folder) -> Tool {
         let replaced = Replaced::new(&folder.join("haproxy.cfg"));
         let log = std::fs::File::create(folder.join("log")).expect("a log");
-        let child = command
+        command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+            .stderr(log);
         let tool = Tool {
-            child,
+            child: spawn(&mut command),
+            command,
             folder,
             replaced,
         };
         if tool.replaced.wait(FIRST_CONFIG).is_none() {
-            panic!("{command:?} writes no config; it says: {}", tool.log());
+            panic!(
+                "{:?} writes no config; it says: {}",
+                tool.command,
+                tool.log()
+            );
         }
         tool
+    }
+
+    /// Kills it and starts it again on the files that it left.
+    pub fn restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.child = spawn(&mut self.command);
+        self.settle();
     }
 
     pub fn pid(&self) -> u32 {
@@ -148,6 +160,12 @@ impl Tool {
             }
         }
     }
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"))
 }
 
 impl Drop for Tool {
