@@ -765,7 +765,7 @@ impl Haproxy {
     }
 
     fn file(&self) -> OnDisk {
-        OnDisk::open(&self.target(), self.seen.as_ref())
+        OnDisk::open(&self.target(), self.seen)
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::carries;
 use crate::config::{self, Printed};
+use crate::room;
 
 /// Longest config that is read back from disk, in bytes.
 const CONFIG_BYTES_MAX: u64 = 64 << 20;
@@ -31,21 +32,30 @@ fn stamp(file: &fs::Metadata) -> Stamp {
 }
 
 /// A file that held a config of ours when we last looked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// It is made in the middle of a pass and stays, so it has no memory of its own: nothing that lies before that could be
+/// given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     stamp: Stamp,
-    fingerprint: String,
+    fingerprint: u64,
 }
 
 impl Seen {
     /// Of the file at this path, if it is the very one that we have just put there.
     pub fn installed(path: &Path, inode: u64, fingerprint: &str) -> Option<Seen> {
         let file = fs::metadata(path).ok()?;
+        let fingerprint = digits(fingerprint)?;
         (file.ino() == inode).then(|| Seen {
             stamp: stamp(&file),
-            fingerprint: fingerprint.to_owned(),
+            fingerprint,
         })
     }
+}
+
+/// What the digits of a fingerprint stand for.
+fn digits(fingerprint: &str) -> Option<u64> {
+    u64::from_str_radix(fingerprint, 16).ok()
 }
 
 /// The file at the config's path.
@@ -58,15 +68,15 @@ pub struct OnDisk {
 
 impl OnDisk {
     /// What lies there now. No file, or one that cannot be read, has no words.
-    pub fn open(path: &Path, seen: Option<&Seen>) -> OnDisk {
+    pub fn open(path: &Path, seen: Option<Seen>) -> OnDisk {
         let file = File::open(path).ok();
         let file = file.and_then(|file| {
             let stamp = stamp(&file.metadata().ok()?);
             Some((file, stamp))
         });
-        let same = |seen: &&Seen| matches!(&file, Some((_, stamp)) if *stamp == seen.stamp);
+        let same = |seen: &Seen| matches!(&file, Some((_, stamp)) if *stamp == seen.stamp);
         OnDisk {
-            seen: seen.filter(same).cloned(),
+            seen: seen.filter(same),
             file,
             text: OnceCell::new(),
         }
@@ -76,12 +86,12 @@ impl OnDisk {
     pub fn text(&self) -> Option<&str> {
         let read = || {
             let (file, (_, _, length, ..)) = self.file.as_ref()?;
-            let room = usize::try_from(*length).ok()?;
             if *length > CONFIG_BYTES_MAX {
                 return None;
             }
+            let length = usize::try_from(*length).ok()?;
             // Also for what somebody may put into it: a text that is full would be twice as long.
-            let mut text = String::with_capacity(room + room / 64 + 1);
+            let mut text = room::passing_text(length + length / 64 + 1);
             let mut file = file.take(CONFIG_BYTES_MAX + 1);
             file.read_to_string(&mut text).ok()?;
             (text.len() as u64 <= CONFIG_BYTES_MAX).then_some(text)
@@ -102,16 +112,16 @@ impl OnDisk {
 
     /// Whether it is the config of this fingerprint.
     pub fn carries(&self, fingerprint: &str) -> bool {
-        match &self.seen {
-            Some(seen) => seen.fingerprint == fingerprint,
+        match self.seen {
+            Some(seen) => Some(seen.fingerprint) == digits(fingerprint),
             None => self.text().is_some_and(|text| carries(text, fingerprint)),
         }
     }
 
     /// Whether it holds exactly this.
     pub fn is(&self, wanted: &Printed<'_>) -> bool {
-        match &self.seen {
-            Some(seen) => seen.fingerprint == wanted.fingerprint(),
+        match self.seen {
+            Some(seen) => Some(seen.fingerprint) == digits(wanted.fingerprint()),
             None => self.text().is_some_and(|text| wanted.is(text)),
         }
     }
@@ -126,9 +136,10 @@ impl OnDisk {
         let (file, before) = self.file.as_ref()?;
         // Nobody has written to it while it was read.
         let after = stamp(&file.metadata().ok()?);
-        (*before == after).then(|| Seen {
+        let fingerprint = digits(fingerprint)?;
+        (*before == after).then_some(Seen {
             stamp: after,
-            fingerprint: fingerprint.to_owned(),
+            fingerprint,
         })
     }
 }
@@ -154,23 +165,23 @@ mod tests {
         assert!(!first.is_known() && first.is(&config));
         assert!(first.carries(config.fingerprint()));
         let seen = first.found(config.fingerprint()).expect("nobody wrote");
-        let again = OnDisk::open(&path, Some(&seen));
+        let again = OnDisk::open(&path, Some(seen));
         assert!(again.is_known() && again.is(&config) && again.carries(config.fingerprint()));
         assert!(!again.carries("another") && again.text() == Some(&*whole));
 
         // The same length, another word.
         write(&whole.replace("backend b", "backend c"));
-        let changed = OnDisk::open(&path, Some(&seen));
+        let changed = OnDisk::open(&path, Some(seen));
         assert!(!changed.is_known() && !changed.is(&config));
         assert!(!changed.carries(config.fingerprint()));
         // Another file of the same words in its place: to be read once.
         fs::remove_file(&path).expect("there");
         write(&whole);
-        let other = OnDisk::open(&path, Some(&seen));
+        let other = OnDisk::open(&path, Some(seen));
         assert!(!other.is_known() && other.is(&config));
         fs::remove_file(&path).expect("there");
         assert_eq!(other.config(), Some("backend b\n"), "still open");
-        let gone = OnDisk::open(&path, Some(&seen));
+        let gone = OnDisk::open(&path, Some(seen));
         assert!(gone.text().is_none() && !gone.is(&config) && !gone.is_known());
     }
 }

@@ -58,6 +58,14 @@ pub trait Memory {
     /// When it can neither be read nor put aside.
     fn load(&mut self, table: &str) -> Result<State>;
 
+    /// Whether exactly this is what is kept of a table, told without having all of it in memory where that can be.
+    ///
+    /// # Errors
+    /// As [`Memory::load`].
+    fn holds(&mut self, table: &str, state: &State<&str>) -> Result<bool> {
+        Ok(hash(&self.load(table)?) == hash(state))
+    }
+
     /// Keeps the state of a table.
     ///
     /// # Errors
@@ -125,11 +133,16 @@ impl Embedded {
         self.left_out = left_out;
     }
 
-    fn keep(&mut self, table: &str, state: &State<&str>) {
-        let hash = hash(state);
-        let saved = Some((hash_of(table), hash));
+    fn keep(&mut self, table: &str, state: &State<&str>) -> Result<()> {
+        let name = hash_of(table);
+        let saved = Some((name, hash(state)));
         if self.saved == saved {
-            return;
+            return Ok(());
+        }
+        let is_new = self.saved.is_none_or(|(last, _)| last != name);
+        if is_new && self.memory.holds(table, state)? {
+            self.saved = saved;
+            return Ok(());
         }
         match self.memory.save(table, state) {
             Ok(()) => {
@@ -146,6 +159,7 @@ impl Embedded {
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -168,23 +182,20 @@ impl Registry for Embedded {
             )
             .hint("does the keyword match more containers than meant?"));
         }
-        let table = hash_of(&payload.table);
-        let same_table = self.saved.is_some_and(|(saved, _)| saved == table);
-        let stored = if same_table && !asks_for_stored(payload) {
-            State::default()
+        let stored = if asks_for_stored(payload) {
+            let stored = self.memory.load(&payload.table)?;
+            self.saved = Some((hash_of(&payload.table), hash(&stored)));
+            stored
         } else {
-            self.memory.load(&payload.table)?
+            State::default()
         };
-        if !same_table {
-            self.saved = Some((table, hash(&stored)));
-        }
         let Merged {
             state,
             services,
             mut left_out,
         } = merge(&stored, payload);
         // The state goes before the text is made.
-        self.keep(&payload.table, &state);
+        self.keep(&payload.table, &state)?;
         drop(state);
         let places = std::mem::take(&mut self.places);
         let rendered = template::render_again(&self.base, &services, places);

@@ -7,15 +7,17 @@
 //! finds anyway. It must not know what the services mean.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::embedded::{Memory, State};
 use crate::atomic_file::{self, Durability};
 use crate::error::{Error, Kind, Result};
 use crate::json;
+use crate::room;
 
 /// Version of the file's format. A file of another version is put aside, not guessed at.
 const VERSION: u32 = 1;
@@ -91,6 +93,36 @@ impl Store {
         Ok(self.folder.join(format!("{table}.json")))
     }
 
+    /// The state in this file; empty when there is none or it was put aside.
+    fn usable<S: Default + DeserializeOwned>(&self, path: &Path) -> Result<State<S>> {
+        let bytes = match read(path) {
+            Ok(bytes) => bytes,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
+            Err(cause) if cause.kind() == io::ErrorKind::FileTooLarge => {
+                self.put_aside(path, &format!("it is larger than {STATE_BYTES_MAX} bytes"))?;
+                return Ok(State::default());
+            }
+            Err(cause) => {
+                let denied = cause.kind() == io::ErrorKind::PermissionDenied;
+                let error = Error::new(format!("cannot read {}", path.display()), cause);
+                return Err(if denied {
+                    error
+                        .kind(Kind::Denied)
+                        .hint("the user that runs cosmonaut needs to read and write it")
+                } else {
+                    error
+                });
+            }
+        };
+        match decode(&bytes) {
+            Ok(state) => Ok(state),
+            Err(why) => {
+                self.put_aside(path, &why)?;
+                Ok(State::default())
+            }
+        }
+    }
+
     /// Renames a file that we cannot use, so that a person can look at it.
     fn put_aside(&self, path: &Path, why: &str) -> Result<()> {
         if self.read_only {
@@ -119,33 +151,17 @@ impl Store {
 
 impl Memory for Store {
     fn load(&mut self, table: &str) -> Result<State> {
+        self.usable(&self.path(table)?)
+    }
+
+    fn holds(&mut self, table: &str, state: &State<&str>) -> Result<bool> {
         let path = self.path(table)?;
-        let bytes = match read(&path) {
-            Ok(bytes) => bytes,
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
-            Err(cause) if cause.kind() == io::ErrorKind::FileTooLarge => {
-                self.put_aside(&path, &format!("it is larger than {STATE_BYTES_MAX} bytes"))?;
-                return Ok(State::default());
-            }
-            Err(cause) => {
-                let denied = cause.kind() == io::ErrorKind::PermissionDenied;
-                let error = Error::new(format!("cannot read {}", path.display()), cause);
-                return Err(if denied {
-                    error
-                        .kind(Kind::Denied)
-                        .hint("the user that runs cosmonaut needs to read and write it")
-                } else {
-                    error
-                });
-            }
-        };
-        match decode(&bytes) {
-            Ok(state) => Ok(state),
-            Err(why) => {
-                self.put_aside(&path, &why)?;
-                Ok(State::default())
-            }
+        if is(&path, state).unwrap_or_default() {
+            return Ok(true);
         }
+        // A person is to see what cannot be used before it is written over.
+        let services = self.usable::<IgnoredAny>(&path)?.services;
+        Ok(services.is_empty() && state.services.is_empty())
     }
 
     fn save(&mut self, table: &str, state: &State<&str>) -> Result<()> {
@@ -159,14 +175,40 @@ impl Memory for Store {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(STATE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)?;
+    let file = File::open(path)?;
+    let length = file.metadata()?.len().min(STATE_BYTES_MAX);
+    let mut bytes = room::passing(usize::try_from(length).unwrap_or_default() + 1);
+    file.take(STATE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > STATE_BYTES_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(bytes)
+}
+
+/// Whether a file is that of this state, byte by byte.
+fn is(path: &Path, state: &State<&str>) -> io::Result<bool> {
+    let mut same = Same(BufReader::new(File::open(path)?));
+    encode(state, &mut same)?;
+    Ok(same.0.fill_buf()?.is_empty())
+}
+
+/// Takes what is in the file already, and nothing else.
+struct Same(BufReader<File>);
+
+impl io::Write for Same {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let there = self.0.fill_buf()?;
+        let count = there.len().min(bytes.len());
+        if count == 0 || there.get(..count) != bytes.get(..count) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.0.consume(count);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes the bytes of a state file: of 10,000 services they are megabytes, and nobody needs them at once.
@@ -180,7 +222,7 @@ fn encode(state: &State<&str>, mut file: &mut dyn io::Write) -> io::Result<()> {
 }
 
 /// The state in a file's bytes, or why it cannot be used.
-fn decode(bytes: &[u8]) -> std::result::Result<State, String> {
+fn decode<S: Default + DeserializeOwned>(bytes: &[u8]) -> std::result::Result<State<S>, String> {
     let Version { version } =
         json::read(bytes).map_err(|cause| format!("it is damaged ({cause})"))?;
     if version != VERSION {
