@@ -502,6 +502,13 @@ impl<'a> Config<'a> {
             .filter(|section| section.keyword() == "backend")
     }
 
+    /// The backends that the rules of services lead to.
+    pub fn service_backends(&self) -> impl Iterator<Item = Section<'_>> {
+        let routed: HashSet<&str> = self.service_rules().map(|rule| rule.backend).collect();
+        self.backends()
+            .filter(move |backend| routed.contains(backend.name()))
+    }
+
     /// The names of the services that this config routes, in the order of their rules.
     pub fn services(&self) -> Vec<&str> {
         let mut seen = HashSet::new();

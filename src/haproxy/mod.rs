@@ -202,13 +202,8 @@ impl Haproxy {
             return Vec::new();
         };
         let config = Config::parse(&text);
-        let ours = runtime::backends_of_services(&config);
-        config
-            .backends()
-            .filter(|backend| ours.contains(backend.name()))
-            .flat_map(|backend| backend.servers())
-            .map(|server| server.name.to_owned())
-            .collect()
+        let servers = config.service_backends().flat_map(|one| one.servers());
+        servers.map(|server| server.name.to_owned()).collect()
     }
 
     /// Backend, name and IP of each of these servers.
@@ -217,10 +212,7 @@ impl Haproxy {
             return Vec::new();
         };
         let config = Config::parse(&text);
-        let ours = runtime::backends_of_services(&config);
-        let backends = config
-            .backends()
-            .filter(|backend| ours.contains(backend.name()));
+        let backends = config.service_backends();
         backends
             .flat_map(|backend| {
                 backend.servers().filter_map(move |server| {

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use super::servers::{self, Rows};
 use super::socket::{self, SocketAddr};
-use crate::config::{self, BackendChange, Config, PartKind, Server};
+use crate::config::{self, BackendChange, Config, Server};
 use crate::order;
 use crate::sorted::{Map, Set};
 
@@ -371,7 +371,7 @@ impl Runtime {
             )));
         }
         let rows = self.rows()?;
-        let ours = backends_of_services(config);
+        let ours: Set<&str> = order::gathered(config.service_backends().map(|one| one.name()));
         // A server of the config in maintenance: at our start it may be a drain that was cut short, later
         // it is the operator's doing.
         let wrong = differs(config, &rows, &|backend| ours.contains(backend), self.fresh);
@@ -654,20 +654,6 @@ fn differs(
                 && !listed.contains(&(key.0.as_str(), key.1.as_str()))
         })
         .map(|((backend, server), _)| format!("HAProxy has a server {backend}/{server} too many"))
-}
-
-/// The backends that belong to services, and not to the operator's own part of the config.
-pub fn backends_of_services<'c>(config: &'c Config<'_>) -> Set<&'c str> {
-    let starts: Set<usize> = order::gathered(
-        config
-            .parts()
-            .iter()
-            .filter(|part| part.kind == PartKind::Backend)
-            .map(|part| part.bytes.start),
-    );
-    let backends = config.backends();
-    let ours = backends.filter(|backend| starts.contains(&backend.bytes().start));
-    order::gathered(ours.map(|backend| backend.name()))
 }
 
 fn is_shown(fingerprint: &str, description: &str) -> bool {
