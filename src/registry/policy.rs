@@ -8,6 +8,7 @@
 //! it is for `answer.rs`: exactly those that were asked for. Rules: HAProxy's configuration manual,
 //! 2.4 to 3.4; versions below say since when a directive exists.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -251,7 +252,6 @@ fn violation(section: &Section<'_>, line: &Line<'_>) -> Option<&'static str> {
         "bind" => bind_violation(line),
         "server" => server_violation(line.word(2), line.words.get(3..).unwrap_or_default()),
         "default-server" => server_options(line.words.get(1..).unwrap_or_default()),
-        "acl" | "use_backend" | "redirect" | "block" | "monitor" => pattern_file(line),
         "http-request"
         | "http-response"
         | "http-after-response"
@@ -274,7 +274,8 @@ fn violation(section: &Section<'_>, line: &Line<'_>) -> Option<&'static str> {
                     .map(|(_, why)| *why)
             })
         }),
-        _ => None,
+        // Most of the others take conditions, too.
+        _ => pattern_file(line),
     }
 }
 
@@ -291,12 +292,17 @@ enum ReadAs {
 
 fn read_as(line: &Line<'_>, index: usize) -> ReadAs {
     let literal = match line.keyword() {
-        // acl NAME EXPRESSION [FLAGS] [VALUES]; flags that read files are looked for elsewhere.
-        "acl" => index != 2,
-        // use_backend NAME if NAMES; what stands in braces begins with an expression.
+        // acl NAME EXPRESSION [FLAGS] [VALUES]; flags that read files are looked for elsewhere. Behind a blank an
+        // expression goes on as long as words name converters, which no flag and no path does.
+        "acl" => {
+            let ends = |word: &Cow<'_, str>| word.starts_with(['-', '/']);
+            index < 2 || line.words.iter().take(index + 1).skip(3).any(ends)
+        }
+        // use_backend NAME if NAMES; in braces stands an expression, and whatever follows it there.
         "use_backend" => {
-            let before = index.checked_sub(1).map_or("", |before| line.word(before));
-            !before.ends_with('{') && !line.word(index).contains('[')
+            let mut before = line.words.iter().take(index).rev();
+            let brace = before.find(|word| word.ends_with('{') || *word == "}");
+            brace.is_none_or(|brace| brace == "}") && !line.word(index).contains('[')
         }
         "cookie" => index == 1,
         "http-request" | "http-response" | "http-after-response"
@@ -327,7 +333,9 @@ fn word_violation(word: &str, read_as: ReadAs) -> Option<&'static str> {
         return Some("it shows the environment of HAProxy");
     }
     let expression = word.trim_start_matches("%[");
-    let reads = expression.split(',').skip(1).any(|converter| {
+    // A whole word may be the next converter of the expression before it.
+    let first = usize::from(read_as == ReadAs::Format);
+    let reads = expression.split(',').skip(first).any(|converter| {
         let name = converter.split('(').next().unwrap_or_default();
         converter.contains('(') && (name == MAPS[0] || name.starts_with(MAPS[1]))
     });
@@ -384,7 +392,7 @@ fn bind_violation(line: &Line<'_>) -> Option<&'static str> {
 }
 
 /// Servers are plain addresses; the options that send their traffic elsewhere are refused.
-fn server_violation(address: &str, options: &[std::borrow::Cow<'_, str>]) -> Option<&'static str> {
+fn server_violation(address: &str, options: &[Cow<'_, str>]) -> Option<&'static str> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host
         .strip_prefix('[')
@@ -396,7 +404,7 @@ fn server_violation(address: &str, options: &[std::borrow::Cow<'_, str>]) -> Opt
     server_options(options)
 }
 
-fn server_options(options: &[std::borrow::Cow<'_, str>]) -> Option<&'static str> {
+fn server_options(options: &[Cow<'_, str>]) -> Option<&'static str> {
     let mut options = options.iter().map(AsRef::as_ref);
     while let Some(option) = options.next() {
         if SERVER_VALUES.contains(&option) {
@@ -491,6 +499,14 @@ backend web
             "http-request set-header X a%[src,map(/etc/passwd)]",
             "http-request set-header X lua.a if { lua.fetch }",
             "http-request set-var(txn.x) lua.fetch",
+            "http-request set-var(txn.x) path map_beg(/etc/passwd)",
+            "http-request track-sc0 path lower,map(/etc/passwd)",
+            "acl web str(a) map(/etc/passwd) -m found",
+            "acl web str(a) lower map(/etc/passwd) -m found",
+            "use_backend web if { str(a) map(/etc/passwd) -m found }",
+            "use_backend web if web !{ str(a) lower map(/etc/passwd) -m found }",
+            "force-persist if { src -f /etc/passwd }",
+            "stick on src if { src -f /etc/passwd }",
         ] {
             let text = GOOD.replace("use_backend web if web", directive);
             assert_eq!(violations(&Config::parse(&text)).len(), 1, "{directive}");
