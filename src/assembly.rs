@@ -8,7 +8,7 @@ use crate::address::router::Router;
 use crate::address::{poller, router, weave};
 use crate::cli::{OnOutage, Options, WeaveUse};
 use crate::docker::{Docker, endpoint};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::haproxy::script::Script;
 use crate::haproxy::socket::SocketAddr;
 use crate::haproxy::{self, Haproxy};
@@ -158,6 +158,10 @@ pub(crate) fn cosmos(options: &Options, url: &str, pause: cosmos::Pause) -> Resu
 }
 
 pub(crate) fn built_in(options: &Options, store: Store) -> Result<Embedded> {
+    // Said before anything starts, and not by each pass.
+    store
+        .path(&options.cosmos_table)
+        .map_err(|error| error.kind(Kind::Usage))?;
     let base = base(options)?;
     Ok(Embedded::new(base, Box::new(store)))
 }
@@ -240,7 +244,8 @@ pub(crate) fn script_environment(
 
 pub(crate) fn socket_address(address: &Option<String>, option: &str) -> Result<Option<SocketAddr>> {
     let parse = |text: &String| {
-        SocketAddr::parse(text).map_err(|why| Error::new(format!("{option} is not usable"), why))
+        SocketAddr::parse(text)
+            .map_err(|why| Error::new(format!("{option} is not usable"), why).kind(Kind::Usage))
     };
     address.as_ref().map(parse).transpose()
 }

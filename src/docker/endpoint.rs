@@ -57,7 +57,8 @@ pub fn resolve(flag: Option<&str>, env: Env) -> Result<Resolved> {
                     format!("cannot use DOCKER_API_VERSION={text}"),
                     "no version",
                 )
-                .hint("it looks like 1.41; unset it to have the version negotiated"));
+                .hint("it looks like 1.41; unset it to have the version negotiated")
+                .kind(Kind::Usage));
             }
         },
     };

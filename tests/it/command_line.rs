@@ -57,6 +57,16 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["sync", "--log-level", "loud"], &["loud", "debug"]),
     (&["sync", "--log-format", "xml"], &["xml", "json"]),
     (&["sync", "stray"], &["stray"]),
+    (
+        &["sync", "--haproxy-socket", "run/haproxy.sock"],
+        &["--haproxy-socket", "run/haproxy.sock", "HOST:PORT"],
+    ),
+    (
+        &["sync", "--haproxy-master", "x:0"],
+        &["--haproxy-master", "x:0"],
+    ),
+    (&["sync", "--weave-addr", "x:0"], &["x:0", "HOST:PORT"]),
+    (&["sync", "-t", "status"], &["status", "taken"]),
 ];
 
 #[test]
@@ -100,6 +110,7 @@ fn a_wrong_variable_is_named() {
         ("COSMONAUT_WEAVE", "perhaps"),
         ("DOCKER_HOST", "ftp://x"),
         ("COSMONAUT_COSMOS_URL", "not a url"),
+        ("DOCKER_API_VERSION", "new"),
     ] {
         let mut command = sandbox.command(&["sync", "-t", "astro"]);
         command.env(variable, value);
