@@ -36,6 +36,7 @@ const RUNS: &str = "it starts programs";
 const LOADS: &str = "it loads code";
 const READS: &str = "it reads files of the host";
 const OPENS: &str = "it opens another way into HAProxy";
+const HIDES: &str = "HAProxy reads other words there than stand there";
 const SENDS: &str = "it sends traffic or data to addresses that are not the containers'";
 
 /// Sections that may be there. All others open sockets, hold secrets, start programs or name servers
@@ -214,6 +215,9 @@ pub fn violations(config: &Config<'_>) -> Vec<Violation> {
             refuse(&header, why);
             continue;
         }
+        if header.reads_otherwise() {
+            refuse(&header, HIDES);
+        }
         for line in section.lines() {
             if let Some(why) = violation(&section, &line) {
                 refuse(&line, why);
@@ -230,6 +234,9 @@ fn violation(section: &Section<'_>, line: &Line<'_>) -> Option<&'static str> {
     // Conditions and diagnostics of the configuration language itself.
     if keyword.starts_with('.') {
         return None;
+    }
+    if line.reads_otherwise() {
+        return Some(HIDES);
     }
     let mut words = line.words.iter().enumerate();
     if let Some(why) = words.find_map(|(index, word)| word_violation(word, read_as(line, index))) {
@@ -550,7 +557,26 @@ backend web
             let text = GOOD.replacen("global\n", &format!("global\n    {directive}\n"), 1);
             assert_eq!(violations(&Config::parse(&text)).len(), 1, "{directive}");
         }
-        let text = format!("{GOOD}'program' x\n    command /bin/sh\n");
+        for header in [
+            "'program'",
+            r"\x70rogram",
+            r#""\x70rogram""#,
+            r#""${NOPE-program}""#,
+            r#""$NOPE"program"#,
+            r"program\x00z",
+        ] {
+            let text = format!("{GOOD}{header} x\n    command /bin/sh\n");
+            assert_eq!(violations(&Config::parse(&text)).len(), 1, "{header}");
+        }
+        for directive in [
+            r#""${NOPE-errorfile}" 503 /etc/shadow"#,
+            r#"http-request "${NOPE-use-service}" x"#,
+            r"errorfile\x00z 503 /etc/shadow",
+        ] {
+            let text = GOOD.replace("use_backend web if web", directive);
+            assert_eq!(violations(&Config::parse(&text)).len(), 1, "{directive}");
+        }
+        let text = GOOD.replace("frontend http", "frontend \"$NOPE\"http");
         assert_eq!(violations(&Config::parse(&text)).len(), 1);
     }
 }
