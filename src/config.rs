@@ -705,6 +705,11 @@ fn same<'c>(old: impl Iterator<Item = Line<'c>>, new: impl Iterator<Item = Line<
         .eq(new.filter(|line| !print(line)).map(|line| line.words))
 }
 
+/// What parts words: blanks as C's `isspace` has them, vertical tab and form feed among them.
+fn is_blank(char: char) -> bool {
+    char.is_ascii_whitespace() || char == '\x0b'
+}
+
 /// Appends the words of one line.
 ///
 /// HAProxy's rules: blanks part words; `#` outside quotes begins a comment; `'…'` is literal; elsewhere, also in `"…"`,
@@ -712,7 +717,7 @@ fn same<'c>(old: impl Iterator<Item = Line<'c>>, new: impl Iterator<Item = Line<
 /// is before any other; `\$` is one in `"…"` alone, where `$` begins a variable ([`Line::reads_otherwise`]).
 fn split_words<'a>(line: &'a str, words: &mut Vec<Cow<'a, str>>) {
     let bytes = line.as_bytes();
-    let is_blank = |byte: u8| byte == b' ' || byte == b'\t' || byte == b'\r';
+    let is_blank = |byte: u8| is_blank(char::from(byte));
     let mut at = 0;
     while at < bytes.len() {
         if is_blank(bytes[at]) {
@@ -777,7 +782,7 @@ fn quoted_word(line: &str, start: usize) -> (String, usize) {
                 }
             }
             ('\'' | '"', None) => quote = Some(char),
-            (' ' | '\t' | '\r' | '#', None) => return (word, start + at),
+            (end, None) if end == '#' || is_blank(end) => return (word, start + at),
             _ => word.push(char),
         }
     }
@@ -855,6 +860,7 @@ backend web
             ("'open b", &["open b"]),
             ("é\\xzz 'ü'", &["é\\xzz", "ü"]),
             ("a\r", &["a"]),
+            ("a\x0bb\x0cc 'd'\x0be", &["a", "b", "c", "d", "e"]),
         ];
         for (line, expected) in cases {
             let mut words = Vec::new();

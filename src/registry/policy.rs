@@ -564,6 +564,8 @@ backend web
             r#""${NOPE-program}""#,
             r#""$NOPE"program"#,
             r"program\x00z",
+            "program\x0b",
+            "\x0cprogram\x0c",
         ] {
             let text = format!("{GOOD}{header} x\n    command /bin/sh\n");
             assert_eq!(violations(&Config::parse(&text)).len(), 1, "{header}");
