@@ -97,7 +97,7 @@ pub struct Options {
     pub script: Option<PathBuf>,
     /// Longest run of the script; more than zero.
     pub script_timeout: Duration,
-    /// Name or id of the container that runs HAProxy.
+    /// Name of the container that runs HAProxy.
     pub haproxy_container: String,
     /// HAProxy's runtime socket.
     pub haproxy_socket: Option<String>,
