@@ -649,6 +649,8 @@ impl Syncer {
             _ => Patience::LOOK,
         };
         if look != Look::Changes {
+            // At boot the network may come later than we, and a lease may end.
+            self.host = transport::host_address_now(self.host);
             let rows = self
                 .docker
                 .containers()
