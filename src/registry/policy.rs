@@ -192,6 +192,9 @@ const SERVER_VALUES: &[&str] = &[
     "init-state",
 ];
 
+/// Words that HAProxy takes on a line. What a word behind them is read as is not looked into: there may be millions.
+const WORDS_MAX: usize = 64;
+
 /// Everything in a config that only a trusted registry may send, in the order of the lines.
 pub fn violations(config: &Config<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -299,6 +302,7 @@ enum ReadAs {
 
 fn read_as(line: &Line<'_>, index: usize) -> ReadAs {
     let literal = match line.keyword() {
+        _ if index >= WORDS_MAX => false,
         // acl NAME EXPRESSION [FLAGS] [VALUES]; flags that read files are looked for elsewhere. Behind a blank an
         // expression goes on as long as words name converters, which no flag and no path does.
         "acl" => {
@@ -517,6 +521,19 @@ backend web
         ] {
             let text = GOOD.replace("use_backend web if web", directive);
             assert_eq!(violations(&Config::parse(&text)).len(), 1, "{directive}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_read_once() {
+        for begins in ["acl web str(a)", "use_backend web if"] {
+            let text = GOOD.replace(
+                "use_backend web if web",
+                &format!("{begins}{}", " a".repeat(1_000_000)),
+            );
+            let begun = std::time::Instant::now();
+            assert_eq!(violations(&Config::parse(&text)), []);
+            assert!(begun.elapsed() < std::time::Duration::from_secs(20));
         }
     }
 
