@@ -204,6 +204,7 @@ impl Cosmos {
             payload.running.len(),
             body.len()
         );
+        log::trace!("it is asked {}", String::from_utf8_lossy(&body));
         loop {
             let failure = match self.call(&body) {
                 Ok(config) => return Ok(config),
