@@ -168,12 +168,16 @@ pub(crate) fn built_in(options: &Options, store: Store) -> Result<Embedded> {
 
 /// What the built-in registry's config begins with.
 pub(crate) fn base(options: &Options) -> Result<Base> {
-    let socket = options
-        .haproxy_socket
-        .as_deref()
-        .filter(|address| address.starts_with('/'));
     let base = match &options.base {
-        None => Base::built_in(socket),
+        None => {
+            // One that is none is told where it is to be used.
+            let socket = options.haproxy_socket.as_deref().map(SocketAddr::parse);
+            let path = match socket {
+                Some(Ok(SocketAddr::Path(path))) => Some(path.display().to_string()),
+                _ => None,
+            };
+            Base::built_in(path.as_deref())
+        }
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|e| {
                 Error::new(format!("cannot read the base config {}", path.display()), e)

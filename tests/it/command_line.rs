@@ -223,3 +223,17 @@ fn options_may_stand_before_the_command_and_docker_host_is_the_usual_variable() 
     sandbox.finish(command).exits(0);
     assert_eq!(sandbox.routes().all(), ["10.1.0.3:80"]);
 }
+
+#[test]
+fn the_built_in_base_has_the_socket_however_it_is_spelled() {
+    let sandbox = Sandbox::new("socket-spelling");
+    for socket in ["/run/h.sock", "unix@/run/h.sock"] {
+        let output = sandbox.run("plan", &["--haproxy-socket", socket]).exits(3);
+        assert!(
+            output.stdout.contains("stats socket '/run/h.sock' mode"),
+            "{socket}: {output}"
+        );
+    }
+    let output = sandbox.run("plan", &["--haproxy-socket", "127.0.0.1:99"]);
+    assert!(!output.stdout.contains("stats socket"), "{output}");
+}
