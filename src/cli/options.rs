@@ -366,7 +366,10 @@ impl Source<'_> {
                 )),
                 limit => Ok(limit),
             })?,
-            haproxy_container: self.with_default(Id::HaproxyContainer, plain)?,
+            // docker inspect shows names with a slash, and people copy them.
+            haproxy_container: self.with_default(Id::HaproxyContainer, |text| {
+                plain(text.strip_prefix('/').unwrap_or(text))
+            })?,
             haproxy_socket: self.optional(Id::HaproxySocket, plain)?,
             haproxy_master: self.optional(Id::HaproxyMaster, plain)?,
             settle,
