@@ -8,7 +8,7 @@ use crate::address::router::Router;
 use crate::address::{poller, router, weave};
 use crate::cli::{OnOutage, Options, WeaveUse};
 use crate::docker::{Docker, endpoint};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::haproxy::script::Script;
 use crate::haproxy::socket::SocketAddr;
 use crate::haproxy::{self, Haproxy};
@@ -158,18 +158,26 @@ pub(crate) fn cosmos(options: &Options, url: &str, pause: cosmos::Pause) -> Resu
 }
 
 pub(crate) fn built_in(options: &Options, store: Store) -> Result<Embedded> {
+    // Said before anything starts, and not by each pass.
+    store
+        .path(&options.cosmos_table)
+        .map_err(|error| error.kind(Kind::Usage))?;
     let base = base(options)?;
     Ok(Embedded::new(base, Box::new(store)))
 }
 
 /// What the built-in registry's config begins with.
 pub(crate) fn base(options: &Options) -> Result<Base> {
-    let socket = options
-        .haproxy_socket
-        .as_deref()
-        .filter(|address| address.starts_with('/'));
     let base = match &options.base {
-        None => Base::built_in(socket),
+        None => {
+            // One that is none is told where it is to be used.
+            let socket = options.haproxy_socket.as_deref().map(SocketAddr::parse);
+            let path = match socket {
+                Some(Ok(SocketAddr::Path(path))) => Some(path.display().to_string()),
+                _ => None,
+            };
+            Base::built_in(path.as_deref())
+        }
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|e| {
                 Error::new(format!("cannot read the base config {}", path.display()), e)
@@ -240,7 +248,8 @@ pub(crate) fn script_environment(
 
 pub(crate) fn socket_address(address: &Option<String>, option: &str) -> Result<Option<SocketAddr>> {
     let parse = |text: &String| {
-        SocketAddr::parse(text).map_err(|why| Error::new(format!("{option} is not usable"), why))
+        SocketAddr::parse(text)
+            .map_err(|why| Error::new(format!("{option} is not usable"), why).kind(Kind::Usage))
     };
     address.as_ref().map(parse).transpose()
 }

@@ -283,6 +283,23 @@ impl<'c> Line<'c> {
     pub fn word(&self, index: usize) -> &'c str {
         self.words.get(index).map_or("", |word| word.as_ref())
     }
+
+    /// Whether HAProxy reads other words than [`Line::words`]: it puts in the value of an environment variable in
+    /// double quotes, or the default behind its name, and ends a word at a NUL.
+    pub fn reads_otherwise(&self) -> bool {
+        let (mut chars, mut quote) = (self.text.chars(), None);
+        while let Some(char) = chars.next() {
+            match (char, quote) {
+                ('\\', None | Some('"')) => drop(chars.next()),
+                ('\'' | '"', None) => quote = Some(char),
+                ('\'', Some('\'')) | ('"', Some('"')) => quote = None,
+                ('$', Some('"')) => return true,
+                ('#', None) => break,
+                _ => {}
+            }
+        }
+        self.words.iter().any(|word| word.contains('\0'))
+    }
 }
 
 /// One section: its header line and all up to the next header.
@@ -695,14 +712,19 @@ fn same<'c>(old: impl Iterator<Item = Line<'c>>, new: impl Iterator<Item = Line<
         .eq(new.filter(|line| !print(line)).map(|line| line.words))
 }
 
+/// What parts words: blanks as C's `isspace` has them, vertical tab and form feed among them.
+fn is_blank(char: char) -> bool {
+    char.is_ascii_whitespace() || char == '\x0b'
+}
+
 /// Appends the words of one line.
 ///
-/// HAProxy's rules: blanks part words; `#` outside quotes begins a comment; `'…'` is literal; in
-/// `"…"` only `\` escapes; outside quotes `\` gives the next character (`\n`, `\r`, `\t` and `\xHH`
-/// their meaning), and stays as it is before any other.
+/// HAProxy's rules: blanks part words; `#` outside quotes begins a comment; `'…'` is literal; elsewhere, also in `"…"`,
+/// `\` gives the blank, `#`, quote or `\` behind it (and `\n`, `\r`, `\t` and `\xHH` their meaning), and stays as it
+/// is before any other; `\$` is one in `"…"` alone, where `$` begins a variable ([`Line::reads_otherwise`]).
 fn split_words<'a>(line: &'a str, words: &mut Vec<Cow<'a, str>>) {
     let bytes = line.as_bytes();
-    let is_blank = |byte: u8| byte == b' ' || byte == b'\t' || byte == b'\r';
+    let is_blank = |byte: u8| is_blank(char::from(byte));
     let mut at = 0;
     while at < bytes.len() {
         if is_blank(bytes[at]) {
@@ -741,11 +763,11 @@ fn quoted_word(line: &str, start: usize) -> (String, usize) {
                     continue;
                 };
                 let escaped = match next {
-                    'n' if quote.is_none() => Some('\n'),
-                    'r' if quote.is_none() => Some('\r'),
-                    't' if quote.is_none() => Some('\t'),
-                    ' ' | '#' | '\'' if quote.is_none() => Some(next),
-                    '\\' | '"' | '$' => Some(next),
+                    'n' => Some('\n'),
+                    'r' => Some('\r'),
+                    't' => Some('\t'),
+                    ' ' | '#' | '\'' | '\\' | '"' => Some(next),
+                    '$' if quote.is_some() => Some(next),
                     _ => None,
                 };
                 match escaped {
@@ -753,7 +775,7 @@ fn quoted_word(line: &str, start: usize) -> (String, usize) {
                         word.push(escaped);
                         chars.next();
                     }
-                    None if next == 'x' && quote.is_none() => {
+                    None if next == 'x' => {
                         let hex = line.get(start + at + 2..start + at + 4);
                         match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
                             Some(byte) => {
@@ -767,7 +789,7 @@ fn quoted_word(line: &str, start: usize) -> (String, usize) {
                 }
             }
             ('\'' | '"', None) => quote = Some(char),
-            (' ' | '\t' | '\r' | '#', None) => return (word, start + at),
+            (end, None) if end == '#' || is_blank(end) => return (word, start + at),
             _ => word.push(char),
         }
     }
@@ -835,17 +857,39 @@ backend web
             ("a\\#b c", &["a#b", "c"]),
             ("'a b' \"c d\"e'f g'", &["a b", "c def g"]),
             ("'a\\n#\"' b", &["a\\n#\"", "b"]),
-            ("\"a\\\"b\\n\" c", &["a\"b\\n", "c"]),
+            (
+                r#""a\"b\n\r\t\ \#\'\\\x41\$\q" c"#,
+                &["a\"b\n\r\t #'\\A$\\q", "c"],
+            ),
+            (r#"a\"b\'\$c"#, &["a\"b'\\$c"]),
             ("a\\ b \\x41\\n \\q \\", &["a b", "A\n", "\\q", "\\"]),
             ("'' b", &["", "b"]),
             ("'open b", &["open b"]),
             ("é\\xzz 'ü'", &["é\\xzz", "ü"]),
             ("a\r", &["a"]),
+            ("a\x0bb\x0cc 'd'\x0be", &["a", "b", "c", "d", "e"]),
         ];
         for (line, expected) in cases {
             let mut words = Vec::new();
             split_words(line, &mut words);
             assert_eq!(words, *expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn words_that_haproxy_reads_otherwise_are_told() {
+        for (text, otherwise) in [
+            (r#""${NOPE-program}" x"#, true),
+            (r#"a "$NOPE"b"#, true),
+            (r#"a\"b "$C""#, true),
+            (r#"a 'b"' "$C""#, true),
+            (r"errorfile\x00z 503", true),
+            (r#"a "\$B" '$C' $D '"$E"' \"$F # "$G""#, false),
+            (r#"log-format "%ci \"%r\" %{+Q}r""#, false),
+        ] {
+            let config = Config::parse(text);
+            let line = config.lines().next().expect("a line");
+            assert_eq!(line.reads_otherwise(), otherwise, "{text}");
         }
     }
 

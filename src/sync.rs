@@ -614,8 +614,13 @@ impl Syncer {
         let mut inspect = Vec::new();
         for (id, change) in &news.changes {
             self.guard.heard_of(id);
-            if let Some(at) = change.gone {
-                self.inventory.gone(id, at, now);
+            // One that still counts after its die died in a former life, or the daemon's clock was set back since it
+            // started: an inspect tells.
+            let mut look = change.look;
+            if let Some(at) = change.gone
+                && !self.inventory.gone(id, at, now)
+            {
+                look |= self.inventory.find(id).is_some();
             }
             if let (Some(overlay), true) = (
                 &mut self.overlay,
@@ -626,7 +631,7 @@ impl Syncer {
             if let Some((signal, _)) = change.signal {
                 self.inventory.signalled(id, signal, now);
             }
-            if change.look || (change.network && self.inventory.concerns(id)) {
+            if look || (change.network && self.inventory.concerns(id)) {
                 // An answer that is still on its way may be older than this event.
                 self.docker.forget(id);
                 inspect.push((id.clone(), None));
@@ -644,6 +649,8 @@ impl Syncer {
             _ => Patience::LOOK,
         };
         if look != Look::Changes {
+            // At boot the network may come later than we, and a lease may end.
+            self.host = transport::host_address_now(self.host);
             let rows = self
                 .docker
                 .containers()

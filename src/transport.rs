@@ -139,6 +139,13 @@ pub fn host_address() -> Option<IpAddr> {
         })
 }
 
+/// The same for somebody who knows one: it is kept as long as this host has it, whatever its default route is by now,
+/// and while this host has no other.
+pub fn host_address_now(known: Option<IpAddr>) -> Option<IpAddr> {
+    let is_ours = |ip: &IpAddr| UdpSocket::bind((*ip, 0)).is_ok();
+    known.filter(is_ours).or_else(host_address).or(known)
+}
+
 /// Whether somebody accepts a TCP connection there within `timeout`; nothing is said to him.
 pub fn accepts(address: SocketAddr, timeout: Duration) -> bool {
     TcpStream::connect_timeout(&address, timeout).is_ok()
@@ -605,6 +612,15 @@ mod tests {
         let sent = sockopt::tcp_user_timeout(socket).expect("an option");
         assert_eq!(sent, 30_000);
         assert!(sockopt::tcp_nodelay(socket).expect("an option"));
+    }
+
+    #[test]
+    fn an_address_of_this_host_is_kept_and_another_one_is_not() {
+        let ours = Some(IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(host_address_now(ours), ours);
+        let gone = Some(IpAddr::from([192, 0, 2, 7]));
+        assert_eq!(host_address_now(gone), host_address().or(gone));
+        assert_eq!(host_address_now(None), host_address());
     }
 
     #[test]

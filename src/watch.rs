@@ -422,7 +422,8 @@ impl Follower {
 fn since(newest: Option<i64>, daemon_now: Option<i64>) -> Option<i64> {
     let from = match (newest, daemon_now) {
         (Some(newest), Some(now))
-            if newest <= now + DATE_STEP_NANOS && newest >= now - SINCE_WITHIN_NANOS =>
+            if newest <= now.saturating_add(DATE_STEP_NANOS)
+                && newest >= now.saturating_sub(SINCE_WITHIN_NANOS) =>
         {
             newest
         }
@@ -473,6 +474,9 @@ mod tests {
             // The daemon's clock was set back.
             (Some(3_700 * S), Some(100 * S), Some(99 * S)),
             (Some(i64::MIN), Some(100 * S), Some(99 * S)),
+            // Dates of the years 1 and 9999.
+            (Some(100 * S), Some(i64::MIN), Some(i64::MIN)),
+            (Some(100 * S), Some(i64::MAX), Some(i64::MAX - S)),
         ] {
             assert_eq!(since(newest, now), expected, "{newest:?} {now:?}");
         }

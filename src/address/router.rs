@@ -70,6 +70,7 @@ pub fn address(text: &str, default_port: u16) -> Result<Address> {
             cause,
         )
         .hint("HOST, :PORT, HOST:PORT or the absolute path of a Unix socket")
+        .kind(Kind::Usage)
     };
     let plain = text.trim();
     let plain = plain.strip_prefix("unix://").unwrap_or(plain);

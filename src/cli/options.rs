@@ -97,7 +97,7 @@ pub struct Options {
     pub script: Option<PathBuf>,
     /// Longest run of the script; more than zero.
     pub script_timeout: Duration,
-    /// Name or id of the container that runs HAProxy.
+    /// Name of the container that runs HAProxy.
     pub haproxy_container: String,
     /// HAProxy's runtime socket.
     pub haproxy_socket: Option<String>,
@@ -366,7 +366,10 @@ impl Source<'_> {
                 )),
                 limit => Ok(limit),
             })?,
-            haproxy_container: self.with_default(Id::HaproxyContainer, plain)?,
+            // docker inspect shows names with a slash, and people copy them.
+            haproxy_container: self.with_default(Id::HaproxyContainer, |text| {
+                plain(text.strip_prefix('/').unwrap_or(text))
+            })?,
             haproxy_socket: self.optional(Id::HaproxySocket, plain)?,
             haproxy_master: self.optional(Id::HaproxyMaster, plain)?,
             settle,

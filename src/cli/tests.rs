@@ -34,6 +34,14 @@ fn options(words: &[&str], variables: &[&str]) -> Options {
     }
 }
 
+#[test]
+fn the_slash_that_docker_inspect_shows_is_no_part_of_a_name() {
+    let options = options(&["sync", "--haproxy-container", "/lb"], &[]);
+    assert_eq!(options.haproxy_container, "lb");
+    let (message, _) = refused(&["sync", "--haproxy-container", "/"], &[]);
+    assert!(message.contains("empty"), "{message}");
+}
+
 fn printed(words: &[&str], variables: &[&str]) -> String {
     match run(words, variables) {
         Ok(Command::Print(text)) => text,

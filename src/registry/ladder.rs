@@ -62,6 +62,9 @@ impl Ladder {
                 // The built-in registry stands in already: one try, so that no change waits for long.
                 (Some(_), Some(Outage { probe: Some(_), .. })) => Duration::ZERO,
                 (Some(stand_in), Some(outage)) => stand_in.after.saturating_sub(now - outage.since),
+                // It is to stand in after that time, not after all tries of one pass. Where it stands in at once, the
+                // tries were the wait.
+                (Some(stand_in), None) if !stand_in.after.is_zero() => stand_in.after,
                 _ => retry::START_MAX,
             });
         let answer = self.cosmos.config(payload);

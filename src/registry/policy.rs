@@ -8,6 +8,7 @@
 //! it is for `answer.rs`: exactly those that were asked for. Rules: HAProxy's configuration manual,
 //! 2.4 to 3.4; versions below say since when a directive exists.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,6 +36,7 @@ const RUNS: &str = "it starts programs";
 const LOADS: &str = "it loads code";
 const READS: &str = "it reads files of the host";
 const OPENS: &str = "it opens another way into HAProxy";
+const HIDES: &str = "HAProxy reads other words there than stand there";
 const SENDS: &str = "it sends traffic or data to addresses that are not the containers'";
 
 /// Sections that may be there. All others open sockets, hold secrets, start programs or name servers
@@ -190,6 +192,9 @@ const SERVER_VALUES: &[&str] = &[
     "init-state",
 ];
 
+/// Words that HAProxy takes on a line. What a word behind them is read as is not looked into: there may be millions.
+const WORDS_MAX: usize = 64;
+
 /// Everything in a config that only a trusted registry may send, in the order of the lines.
 pub fn violations(config: &Config<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -213,6 +218,9 @@ pub fn violations(config: &Config<'_>) -> Vec<Violation> {
             refuse(&header, why);
             continue;
         }
+        if header.reads_otherwise() {
+            refuse(&header, HIDES);
+        }
         for line in section.lines() {
             if let Some(why) = violation(&section, &line) {
                 refuse(&line, why);
@@ -229,6 +237,9 @@ fn violation(section: &Section<'_>, line: &Line<'_>) -> Option<&'static str> {
     // Conditions and diagnostics of the configuration language itself.
     if keyword.starts_with('.') {
         return None;
+    }
+    if line.reads_otherwise() {
+        return Some(HIDES);
     }
     let mut words = line.words.iter().enumerate();
     if let Some(why) = words.find_map(|(index, word)| word_violation(word, read_as(line, index))) {
@@ -251,7 +262,6 @@ fn violation(section: &Section<'_>, line: &Line<'_>) -> Option<&'static str> {
         "bind" => bind_violation(line),
         "server" => server_violation(line.word(2), line.words.get(3..).unwrap_or_default()),
         "default-server" => server_options(line.words.get(1..).unwrap_or_default()),
-        "acl" | "use_backend" | "redirect" | "block" | "monitor" => pattern_file(line),
         "http-request"
         | "http-response"
         | "http-after-response"
@@ -274,7 +284,8 @@ fn violation(section: &Section<'_>, line: &Line<'_>) -> Option<&'static str> {
                     .map(|(_, why)| *why)
             })
         }),
-        _ => None,
+        // Most of the others take conditions, too.
+        _ => pattern_file(line),
     }
 }
 
@@ -291,12 +302,18 @@ enum ReadAs {
 
 fn read_as(line: &Line<'_>, index: usize) -> ReadAs {
     let literal = match line.keyword() {
-        // acl NAME EXPRESSION [FLAGS] [VALUES]; flags that read files are looked for elsewhere.
-        "acl" => index != 2,
-        // use_backend NAME if NAMES; what stands in braces begins with an expression.
+        _ if index >= WORDS_MAX => false,
+        // acl NAME EXPRESSION [FLAGS] [VALUES]; flags that read files are looked for elsewhere. Behind a blank an
+        // expression goes on as long as words name converters, which no flag and no path does.
+        "acl" => {
+            let ends = |word: &Cow<'_, str>| word.starts_with(['-', '/']);
+            index < 2 || line.words.iter().take(index + 1).skip(3).any(ends)
+        }
+        // use_backend NAME if NAMES; in braces stands an expression, and whatever follows it there.
         "use_backend" => {
-            let before = index.checked_sub(1).map_or("", |before| line.word(before));
-            !before.ends_with('{') && !line.word(index).contains('[')
+            let mut before = line.words.iter().take(index).rev();
+            let brace = before.find(|word| word.ends_with('{') || *word == "}");
+            brace.is_none_or(|brace| brace == "}") && !line.word(index).contains('[')
         }
         "cookie" => index == 1,
         "http-request" | "http-response" | "http-after-response"
@@ -327,7 +344,9 @@ fn word_violation(word: &str, read_as: ReadAs) -> Option<&'static str> {
         return Some("it shows the environment of HAProxy");
     }
     let expression = word.trim_start_matches("%[");
-    let reads = expression.split(',').skip(1).any(|converter| {
+    // A whole word may be the next converter of the expression before it.
+    let first = usize::from(read_as == ReadAs::Format);
+    let reads = expression.split(',').skip(first).any(|converter| {
         let name = converter.split('(').next().unwrap_or_default();
         converter.contains('(') && (name == MAPS[0] || name.starts_with(MAPS[1]))
     });
@@ -384,7 +403,7 @@ fn bind_violation(line: &Line<'_>) -> Option<&'static str> {
 }
 
 /// Servers are plain addresses; the options that send their traffic elsewhere are refused.
-fn server_violation(address: &str, options: &[std::borrow::Cow<'_, str>]) -> Option<&'static str> {
+fn server_violation(address: &str, options: &[Cow<'_, str>]) -> Option<&'static str> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host
         .strip_prefix('[')
@@ -396,7 +415,7 @@ fn server_violation(address: &str, options: &[std::borrow::Cow<'_, str>]) -> Opt
     server_options(options)
 }
 
-fn server_options(options: &[std::borrow::Cow<'_, str>]) -> Option<&'static str> {
+fn server_options(options: &[Cow<'_, str>]) -> Option<&'static str> {
     let mut options = options.iter().map(AsRef::as_ref);
     while let Some(option) = options.next() {
         if SERVER_VALUES.contains(&option) {
@@ -491,9 +510,30 @@ backend web
             "http-request set-header X a%[src,map(/etc/passwd)]",
             "http-request set-header X lua.a if { lua.fetch }",
             "http-request set-var(txn.x) lua.fetch",
+            "http-request set-var(txn.x) path map_beg(/etc/passwd)",
+            "http-request track-sc0 path lower,map(/etc/passwd)",
+            "acl web str(a) map(/etc/passwd) -m found",
+            "acl web str(a) lower map(/etc/passwd) -m found",
+            "use_backend web if { str(a) map(/etc/passwd) -m found }",
+            "use_backend web if web !{ str(a) lower map(/etc/passwd) -m found }",
+            "force-persist if { src -f /etc/passwd }",
+            "stick on src if { src -f /etc/passwd }",
         ] {
             let text = GOOD.replace("use_backend web if web", directive);
             assert_eq!(violations(&Config::parse(&text)).len(), 1, "{directive}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_read_once() {
+        for begins in ["acl web str(a)", "use_backend web if"] {
+            let text = GOOD.replace(
+                "use_backend web if web",
+                &format!("{begins}{}", " a".repeat(1_000_000)),
+            );
+            let begun = std::time::Instant::now();
+            assert_eq!(violations(&Config::parse(&text)), []);
+            assert!(begun.elapsed() < std::time::Duration::from_secs(20));
         }
     }
 
@@ -534,7 +574,28 @@ backend web
             let text = GOOD.replacen("global\n", &format!("global\n    {directive}\n"), 1);
             assert_eq!(violations(&Config::parse(&text)).len(), 1, "{directive}");
         }
-        let text = format!("{GOOD}'program' x\n    command /bin/sh\n");
+        for header in [
+            "'program'",
+            r"\x70rogram",
+            r#""\x70rogram""#,
+            r#""${NOPE-program}""#,
+            r#""$NOPE"program"#,
+            r"program\x00z",
+            "program\x0b",
+            "\x0cprogram\x0c",
+        ] {
+            let text = format!("{GOOD}{header} x\n    command /bin/sh\n");
+            assert_eq!(violations(&Config::parse(&text)).len(), 1, "{header}");
+        }
+        for directive in [
+            r#""${NOPE-errorfile}" 503 /etc/shadow"#,
+            r#"http-request "${NOPE-use-service}" x"#,
+            r"errorfile\x00z 503 /etc/shadow",
+        ] {
+            let text = GOOD.replace("use_backend web if web", directive);
+            assert_eq!(violations(&Config::parse(&text)).len(), 1, "{directive}");
+        }
+        let text = GOOD.replace("frontend http", "frontend \"$NOPE\"http");
         assert_eq!(violations(&Config::parse(&text)).len(), 1);
     }
 }

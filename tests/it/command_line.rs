@@ -57,6 +57,16 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["sync", "--log-level", "loud"], &["loud", "debug"]),
     (&["sync", "--log-format", "xml"], &["xml", "json"]),
     (&["sync", "stray"], &["stray"]),
+    (
+        &["sync", "--haproxy-socket", "run/haproxy.sock"],
+        &["--haproxy-socket", "run/haproxy.sock", "HOST:PORT"],
+    ),
+    (
+        &["sync", "--haproxy-master", "x:0"],
+        &["--haproxy-master", "x:0"],
+    ),
+    (&["sync", "--weave-addr", "x:0"], &["x:0", "HOST:PORT"]),
+    (&["sync", "-t", "status"], &["status", "taken"]),
 ];
 
 #[test]
@@ -100,6 +110,7 @@ fn a_wrong_variable_is_named() {
         ("COSMONAUT_WEAVE", "perhaps"),
         ("DOCKER_HOST", "ftp://x"),
         ("COSMONAUT_COSMOS_URL", "not a url"),
+        ("DOCKER_API_VERSION", "new"),
     ] {
         let mut command = sandbox.command(&["sync", "-t", "astro"]);
         command.env(variable, value);
@@ -211,4 +222,18 @@ fn options_may_stand_before_the_command_and_docker_host_is_the_usual_variable() 
     command.env("DOCKER_HOST", sandbox.docker.docker_host());
     sandbox.finish(command).exits(0);
     assert_eq!(sandbox.routes().all(), ["10.1.0.3:80"]);
+}
+
+#[test]
+fn the_built_in_base_has_the_socket_however_it_is_spelled() {
+    let sandbox = Sandbox::new("socket-spelling");
+    for socket in ["/run/h.sock", "unix@/run/h.sock"] {
+        let output = sandbox.run("plan", &["--haproxy-socket", socket]).exits(3);
+        assert!(
+            output.stdout.contains("stats socket '/run/h.sock' mode"),
+            "{socket}: {output}"
+        );
+    }
+    let output = sandbox.run("plan", &["--haproxy-socket", "127.0.0.1:99"]);
+    assert!(!output.stdout.contains("stats socket"), "{output}");
 }

@@ -655,11 +655,16 @@ fn what_will_not_get_better_is_not_tried_again_and_again() {
     cosmos.always(Some(ok(
         r#"{"errorMessage":"ValidationError: weight is not allowed"}"#,
     )));
-    sandbox
-        .sync(&[])
-        .exits(1)
-        .says(&["ValidationError: weight is not allowed"]);
+    sandbox.sync(&[]).exits(1).says(&[
+        "ValidationError: weight is not allowed",
+        "--log-level trace",
+    ]);
     assert!(cosmos.calls() <= 2, "{} calls", cosmos.calls());
+    // What the hint promises.
+    sandbox
+        .sync(&["--log-level", "trace"])
+        .exits(1)
+        .says(&[r#""predicate":"web.example""#]);
 }
 
 #[test]

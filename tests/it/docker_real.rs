@@ -506,6 +506,47 @@ fn a_half_open_connection_is_found_within_a_minute() {
     watch.stop();
 }
 
+/// A container in the host's network, on a host whose network comes later than we, and whose address is another one later.
+#[test]
+fn the_hosts_address_is_looked_up_again() {
+    let sandbox = Sandbox::new("host-address");
+    let mut on_host = Container::serving("asteroid-a", "", "web", "web.example");
+    on_host.network_mode = "host".to_owned();
+    on_host.networks.clear();
+    sandbox.docker.add(on_host);
+    let mut kept = Kept(Vec::new());
+    let net = namespace(&mut kept);
+    let plain = sandbox.usual_command("watch", &["--resync", "1s"]);
+    let mut run = Command::new("nsenter");
+    run.arg(format!("--net={net}"))
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .env_clear()
+        .stdin(Stdio::null());
+    for (key, value) in plain.get_envs() {
+        run.env(key, value.unwrap_or_default());
+    }
+    let mut watch = sandbox.spawn(run);
+    watch.wait_log("no address of the host is known", SOON);
+    let inside = format!("nsenter --net={net}");
+    for (address, line) in [
+        (
+            "192.0.2.2:80",
+            "ip link add d0 type veth peer name d1; IN ip link set d0 up; IN ip link set d1 up; IN ip addr add 192.0.2.2/24 dev d0; IN ip route add default via 192.0.2.1",
+        ),
+        (
+            "192.0.2.3:80",
+            "ip addr flush dev d0; IN ip addr add 192.0.2.3/24 dev d0; IN ip route add default via 192.0.2.1",
+        ),
+    ] {
+        shell(&format!("{inside} {}", line.replace("IN", &inside)));
+        sandbox.wait_config("the host's address", SOON, |routes| {
+            routes.all() == [address]
+        });
+    }
+    watch.stop();
+}
+
 /// Nameservers that swallow every question.
 #[test]
 fn name_resolution_that_hangs_has_a_limit() {

@@ -134,6 +134,23 @@ fn a_die_asks_nothing_of_the_daemon() {
     watch.stop();
 }
 
+/// A host without a clock of its own boots in the future, starts its containers, and is set right by the network.
+#[test]
+fn a_die_counts_when_the_daemons_clock_was_set_back() {
+    let sandbox = two("clock-set-back");
+    // Podman tells of no network that a dead container leaves, Docker of none on the host's.
+    sandbox.docker.manner(|manner| manner.podman = true);
+    sandbox
+        .docker
+        .with("asteroid-a", |one| one.started = 2_000_000_000);
+    let watch = sandbox.settled_watch(&["--resync", "0"]);
+    sandbox.docker.crash("asteroid-a");
+    sandbox.wait_config("the dead one gone", AT_ONCE, |routes| {
+        routes.all() == ["10.4.0.3:80"]
+    });
+    watch.stop();
+}
+
 #[test]
 fn a_stale_list_does_not_bring_the_dead_back() {
     let sandbox = two("stale");
