@@ -106,7 +106,7 @@ impl Fault {
             Fault::NotJson { what } if what.contains("HTML") => Some(CAPTIVE),
             Fault::ContentType { .. } => Some(CAPTIVE),
             Fault::Service { words, .. } if words.contains("ValidationError") => Some(
-                "Cosmos refuses a value of one of the candidates; --log-level trace shows what it was asked",
+                "Cosmos refuses a value of one of the candidates; --log-level debug shows what it was asked",
             ),
             _ => None,
         }

@@ -204,13 +204,13 @@ impl Cosmos {
             payload.running.len(),
             body.len()
         );
-        log::trace!("it is asked {}", String::from_utf8_lossy(&body));
         loop {
             let failure = match self.call(&body) {
                 Ok(config) => return Ok(config),
                 Err(failure) => failure,
             };
             if !failure.passing {
+                log::debug!("it was asked {}", String::from_utf8_lossy(&body));
                 return Err(failure);
             }
             let Some(wait) = retry.wait(begun.elapsed()) else {

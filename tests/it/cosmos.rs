@@ -657,12 +657,12 @@ fn what_will_not_get_better_is_not_tried_again_and_again() {
     )));
     sandbox.sync(&[]).exits(1).says(&[
         "ValidationError: weight is not allowed",
-        "--log-level trace",
+        "--log-level debug",
     ]);
     assert!(cosmos.calls() <= 2, "{} calls", cosmos.calls());
     // What the hint promises.
     sandbox
-        .sync(&["--log-level", "trace"])
+        .sync(&["--log-level", "debug"])
         .exits(1)
         .says(&[r#""predicate":"web.example""#]);
 }
