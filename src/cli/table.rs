@@ -181,7 +181,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         name: "rollback",
         argument: "[N]",
         summary: "give HAProxy an earlier config and hold it",
-        details: "Hands config N of the history, or the one before the present one, to HAProxy by the same path as any other. sync and watch then change nothing until resume, or SIGHUP to watch. Without N while it holds: one further back.",
+        details: "Hands config N of the history, or the one before the present one, to HAProxy by the same path as any other; wants the options of watch, --config above all. sync and watch then change nothing until resume, or SIGHUP to watch. Without N while it holds: one further back.",
         example: "cosmonaut rollback 2",
         built: true,
     },

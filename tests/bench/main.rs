@@ -116,7 +116,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match arguments(&given) {
-        Ok(arguments) => bench(&arguments),
+        Ok(arguments) => {
+            process::end_with_the_parent();
+            bench(&arguments)
+        }
         Err(why) => {
             eprintln!("bench: {why}");
             ExitCode::from(2)

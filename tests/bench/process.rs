@@ -2,9 +2,31 @@
 
 use std::fs;
 use std::process::Child;
+use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+/// Ends this process and all that it started once its parent has ended, in whatever way: a `scripts/bench` that got
+/// SIGKILL ends nothing any more. Only where this process leads a group, so that nobody else is in it.
+pub fn end_with_the_parent() {
+    let Some(parent) = rustix::process::getppid() else {
+        return;
+    };
+    let Ok(parent) = rustix::process::pidfd_open(parent, PidfdFlags::empty()) else {
+        return;
+    };
+    if rustix::process::getpgrp() != rustix::process::getpid() {
+        return;
+    }
+    thread::spawn(move || {
+        let mut waiting = [PollFd::new(&parent, PollFlags::IN)];
+        while poll(&mut waiting, None) == Err(Errno::INTR) {}
+        let _ = rustix::process::kill_current_process_group(Signal::KILL);
+    });
+}
 
 /// Resident memory and its anonymous part, in MiB.
 pub fn memory(pid: u32) -> (f64, f64) {

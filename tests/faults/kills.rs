@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::Part;
 use crate::place::{Place, binary, container, is_whole};
 use crate::support::deadline::{poll, wait_for};
+use crate::support::dice::Dice;
 
 /// Kills that hit a pass.
 const KILLS: usize = 200;
@@ -120,7 +121,7 @@ pub fn run(every: usize) -> Part {
         })
     };
     let mut faults = Vec::new();
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut dice = Dice::new(0x9e37_79b9_7f4a_7c15);
     let (mut killed, mut before, mut whole) = (0, 0, 0);
     let (mut serving, mut free, mut passes, mut good) = (0, 0, 0, 0);
     let mut there = false;
@@ -151,10 +152,7 @@ pub fn run(every: usize) -> Part {
     while killed < count && number < count * TRIES {
         number += 1;
         let there = change();
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let moment = Duration::from_micros(state % (pass.as_micros() as u64).max(1));
+        let moment = Duration::from_micros(dice.below((pass.as_micros() as u64).max(1)));
         let mut child = sync()
             .process_group(0)
             .stdout(Stdio::null())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::deadline::{SOON, wait_for};
+use crate::support::dice::Dice;
 use crate::support::fake_cosmos::FakeCosmos;
 use crate::support::fake_docker::{Container, Request, Status};
 use crate::support::sandbox::Sandbox;
@@ -256,18 +257,6 @@ fn a_slow_cosmos_does_not_stop_the_reading_of_events() {
     watch.stop();
 }
 
-/// A generator of numbers, the same in every run (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
-    }
-}
-
 /// One random thing that happens on a host.
 fn happens(sandbox: &Sandbox, dice: &mut Dice, host: usize, step: usize, names: &mut Vec<String>) {
     let docker = &sandbox.docker;
@@ -365,7 +354,7 @@ fn expected(sandbox: &Sandbox, names: &[String]) -> BTreeMap<String, Vec<(String
 /// A life of one host: after each step a sync must give exactly what runs, whatever the service lost.
 fn life(host: usize, steps: usize, url: &str) {
     let sandbox = Sandbox::new(&format!("life{host}"));
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ (host as u64 + 1));
+    let mut dice = Dice::new(0x9e37_79b9_7f4a_7c15 ^ (host as u64 + 1));
     let mut names = Vec::new();
     for step in 0..steps {
         happens(&sandbox, &mut dice, host, step, &mut names);

@@ -17,6 +17,7 @@ use cosmonaut::registry::store::Store;
 use cosmonaut::registry::template::Base;
 use cosmonaut::service::{self, Monitored, Told};
 
+use crate::support::dice::Dice;
 use crate::support::host_haproxy::program;
 use crate::support::real_docker::left_out;
 
@@ -99,54 +100,42 @@ const PIECES: &[&str] = &[
     "?",
 ];
 
-/// Xorshift: the same numbers in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % sides as u64) as usize
+fn value(dice: &mut Dice, good: &[&str]) -> String {
+    if dice.roll(2) == 0 {
+        return good[dice.roll(good.len())].to_owned();
     }
+    let pieces = 1 + dice.roll(4);
+    (0..pieces)
+        .map(|_| PIECES[dice.roll(PIECES.len())])
+        .collect()
+}
 
-    fn value(&mut self, good: &[&str]) -> String {
-        if self.roll(2) == 0 {
-            return good[self.roll(good.len())].to_owned();
+fn settings(dice: &mut Dice) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (name, good) in [
+        (
+            "SERVICE_NAME",
+            &["web", "api", "shop.v2", "Web", "9lives"][..],
+        ),
+        (
+            "PREDICATE",
+            &[
+                "a.example",
+                "*.b.example c.example",
+                "/v1",
+                "v1/x v2",
+                "d.example",
+            ],
+        ),
+        ("CONFIG_MODE", &["host", "path", "PATH"]),
+        ("PORT", &["80", "8080", "65535"]),
+        ("COOKIE", &["SID", "JSESSIONID", ""]),
+    ] {
+        if name == "SERVICE_NAME" || name == "PREDICATE" || dice.roll(2) == 0 {
+            all.push((name.to_owned(), value(dice, good)));
         }
-        let pieces = 1 + self.roll(4);
-        (0..pieces)
-            .map(|_| PIECES[self.roll(PIECES.len())])
-            .collect()
     }
-
-    fn settings(&mut self) -> Vec<(String, String)> {
-        let mut all = Vec::new();
-        for (name, good) in [
-            (
-                "SERVICE_NAME",
-                &["web", "api", "shop.v2", "Web", "9lives"][..],
-            ),
-            (
-                "PREDICATE",
-                &[
-                    "a.example",
-                    "*.b.example c.example",
-                    "/v1",
-                    "v1/x v2",
-                    "d.example",
-                ],
-            ),
-            ("CONFIG_MODE", &["host", "path", "PATH"]),
-            ("PORT", &["80", "8080", "65535"]),
-            ("COOKIE", &["SID", "JSESSIONID", ""]),
-        ] {
-            if name == "SERVICE_NAME" || name == "PREDICATE" || self.roll(2) == 0 {
-                all.push((name.to_owned(), self.value(good)));
-            }
-        }
-        all
-    }
+    all
 }
 
 fn containers(dice: &mut Dice) -> Vec<(Container, Reading)> {
@@ -159,7 +148,7 @@ fn containers(dice: &mut Dice) -> Vec<(Container, Reading)> {
                 "Config": {}, "HostConfig": {"NetworkMode": "apps"}, "NetworkSettings": {"Networks": {}},
             });
             let container = container::inspected(json.to_string().as_bytes()).expect("an inspect").container;
-            let settings = dice.settings();
+            let settings = settings(dice);
             let reading = if dice.roll(3) == 0 {
                 let label = |(name, value): (String, String)| {
                     (format!("cosmonaut.{}", name.to_lowercase().replace('_', "-")), value)
@@ -277,7 +266,7 @@ fn haproxy_accepts(text: &str) {
 
 #[test]
 fn no_description_brings_a_line_of_its_own() {
-    let mut dice = Dice(0x2016_c05a_0a07_1701);
+    let mut dice = Dice::new(0x2016_c05a_0a07_1701);
     let folder = std::env::temp_dir().join(format!("csm-hostile-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let (mut routed, mut refused) = (0, 0);

@@ -4,19 +4,9 @@
 use std::time::Duration;
 
 use crate::support::deadline::{SOON, wait_for};
+use crate::support::dice::Dice;
 use crate::support::fake_docker::Container;
 use crate::support::sandbox::Sandbox;
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % sides
-    }
-}
 
 /// A container of one of twelve services, most with what its service usually has.
 fn some(dice: &mut Dice, n: usize) -> Container {
@@ -46,7 +36,7 @@ fn some(dice: &mut Dice, n: usize) -> Container {
 fn life(seed: u64) {
     const OPTIONS: &[&str] = &["-v", "--settle", "1ms", "--settle-max", "5ms"];
     let sandbox = Sandbox::new(&format!("lives-{seed}"));
-    let (docker, mut dice) = (&sandbox.docker, Dice(seed));
+    let (docker, mut dice) = (&sandbox.docker, Dice::new(seed));
     let mut names: Vec<String> = Vec::new();
     for n in 0..20 {
         let one = some(&mut dice, n);

@@ -14,6 +14,7 @@ mod lossless;
 mod notify;
 mod real;
 mod report;
+mod scripts;
 mod support;
 mod sync;
 mod units;

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::log::{Away, Log};
+use crate::support::dice::Dice;
 use crate::support::fake_cosmos::FakeCosmos;
 use crate::support::real_docker::Docker;
 use crate::support::wire::Reply;
@@ -18,22 +19,6 @@ const HAPROXY_EVERY: Duration = Duration::from_secs(100);
 const COSMOS_EVERY: Duration = Duration::from_secs(150);
 /// Containers in one burst, at most.
 const BURST_MAX: u64 = 8;
-
-/// Xorshift: the same seed, the same life (as far as the machine's timing allows).
-pub struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.roll() % end
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -62,9 +47,10 @@ pub struct Life {
 }
 
 impl Life {
+    /// The same seed, the same life, as far as the machine's timing allows.
     pub fn new(seed: u64, network: String, sites: Arc<Vec<Site>>, log: Log) -> Life {
         Life {
-            dice: Dice(seed | 1),
+            dice: Dice::new(seed | 1),
             network,
             sites,
             log,
@@ -128,7 +114,7 @@ impl Life {
 
     fn pick_any(&mut self) -> usize {
         loop {
-            let slot = self.dice.below(self.slots.len() as u64) as usize;
+            let slot = self.dice.roll(self.slots.len());
             if !slot.is_multiple_of(SLOTS) || slot / SLOTS >= STEADY_SERVICES {
                 return slot;
             }
@@ -141,7 +127,7 @@ impl Life {
         for _ in 0..=self.dice.below(BURST_MAX) {
             let slot = self.pick();
             if !all.iter().any(|(one, ..)| *one == slot) {
-                all.push((slot, self.slots[slot], self.dice.roll()));
+                all.push((slot, self.slots[slot], self.dice.number()));
             }
         }
         let (network, log) = (self.network.as_str(), &self.log);
@@ -163,7 +149,7 @@ impl Life {
     }
 
     fn on_slot(&mut self, docker: &Docker, slot: usize) {
-        let roll = self.dice.roll();
+        let roll = self.dice.number();
         self.slots[slot] = deed(
             docker,
             &self.network,
@@ -176,7 +162,7 @@ impl Life {
 
     fn restart_haproxy(&mut self, docker: &Docker) {
         self.haproxy_last = Instant::now();
-        let site = self.dice.below(self.sites.len() as u64) as usize;
+        let site = self.dice.roll(self.sites.len());
         let name = self.sites[site].haproxy.clone();
         let hard = self.dice.below(2) == 0;
         self.log.deed(if hard {

@@ -2,6 +2,7 @@
 //! folder in which the real binary runs with a script that writes down what it saw.
 
 pub mod deadline;
+pub mod dice;
 pub mod fake_cosmos;
 pub mod fake_docker;
 pub mod fake_weave;
