@@ -8,7 +8,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -174,8 +174,8 @@ impl Staged {
     /// Puts the staged file in the target's place.
     ///
     /// # Errors
-    /// The target is then unchanged, except that a target which must be written in place may be
-    /// left short when the disk fills up meanwhile; the error says so.
+    /// The target is then unchanged, or is again what it was. Where it must be written in place and that cannot be
+    /// done either, the error says so.
     pub fn install(mut self) -> Result<Installed> {
         self.sync()?;
         let tried = format!("cannot replace {}", self.target.display());
@@ -204,7 +204,7 @@ impl Staged {
     /// by itself. Where there is none, as [`Staged::install`].
     ///
     /// # Errors
-    /// The target may then be left short; the error says so.
+    /// As [`Staged::install`].
     pub fn install_in_place(self) -> Result<Installed> {
         if !self.target.exists() {
             return self.install();
@@ -213,19 +213,32 @@ impl Staged {
     }
 
     fn write_in_place(&self) -> Result<()> {
-        let tried = || format!("cannot write into {}", self.target.display());
-        let bytes = fs::read(&self.path).map_err(|cause| failure(tried(), &self.path, &cause))?;
-        let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).open(&self.target)?;
-            file.write_all(&bytes)?;
+        let failed = |path: &Path, cause: &io::Error| {
+            failure(
+                format!("cannot write into {}", self.target.display()),
+                path,
+                cause,
+            )
+        };
+        let read = |path: &Path| fs::read(path).map_err(|cause| failed(path, &cause));
+        let (old, new) = (read(&self.target)?, read(&self.path)?);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .open(&self.target)
+            .map_err(|cause| failed(&self.target, &cause))?;
+        let mut write = |bytes: &[u8]| {
+            file.rewind()?;
+            file.write_all(bytes)?;
             file.set_len(bytes.len() as u64)?;
             file.sync_all()
         };
-        write().map_err(|cause| {
-            let error = failure(tried(), &self.target, &cause);
-            match error.hint_text() {
-                Some(_) => error,
-                None => error.hint(
+        write(&new).map_err(|cause| {
+            // What has been there has room there.
+            let put_back = write(&old);
+            let error = failed(&self.target, &cause);
+            match put_back {
+                Ok(()) => error,
+                Err(_) => error.hint(
                     "the file is a mount of its own and may now hold a part; mount its folder instead",
                 ),
             }

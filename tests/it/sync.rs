@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::deadline::{SOON, wait_for};
 use crate::support::fake_docker::{Container, Status};
 use crate::support::sandbox::{Output, Sandbox};
+use crate::support::tmpfs::{Bound, Tmpfs};
 use crate::support::wire::Reply;
 
 /// A user who is not root: `nobody` wherever there is one.
@@ -455,6 +456,35 @@ fn a_failed_reload_puts_the_last_good_file_back_and_stays_owed() {
     assert_eq!(last.config, config, "and the old one was made live again");
     sandbox.script.well("reload");
     heals(&sandbox);
+}
+
+/// A file that cannot be replaced in one step has the old bytes again where there is no room for the new ones.
+#[test]
+fn a_mounted_file_on_a_full_disk_stays_whole() {
+    if !is_root() {
+        println!("left out: to mount something needs root");
+        return;
+    }
+    let sandbox = Sandbox::new("mounted-full");
+    let small = sandbox.root.join("small");
+    fs::create_dir_all(&small).expect("a folder");
+    let disk = Tmpfs::over(&small, 8);
+    let bound = Bound::file(&small.join("haproxy.cfg"), &sandbox.config_path());
+    sandbox.docker.add(web("asteroid-a", "10.2.0.2"));
+    sandbox.sync(&[]).exits(0).says(&["written in place"]);
+    let config = sandbox.config();
+    assert!(config.contains("10.2.0.2:80"));
+    for container in crowd(200).split_off(100) {
+        sandbox.docker.add(container);
+    }
+    let output = sandbox.sync(&[]);
+    let words = [
+        "cannot write into",
+        "no space left",
+        "the old file is still in place",
+    ];
+    stands(&sandbox, &config, output, &words);
+    drop((bound, disk));
 }
 
 #[test]
