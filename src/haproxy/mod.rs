@@ -684,21 +684,21 @@ impl Haproxy {
                 // Before the file looks as if nothing had happened: HAProxy may run the new one until it reloads.
                 remember(&self.memory, "");
                 let put_back = atomic_file::stage(path, &[text.as_bytes()])
-                    .and_then(|staged| self.install(staged))
-                    .and_then(|_| live::reload(&self.settings, path, &fingerprint));
-                match put_back {
-                    Ok(Live::Yes { by, .. }) => {
+                    .and_then(|staged| self.install(staged));
+                match put_back.map(|_| live::reload(&self.settings, path, &fingerprint)) {
+                    Ok(Ok(Live::Yes { by, .. })) => {
                         self.is_live(by);
                         // Whatever the runtime socket had changed before is in the file, and so loaded.
                         remember(&self.memory, &fingerprint);
                         "the last good config was put back and is live".to_owned()
                     }
-                    Ok(Live::NotRunning(_)) => {
+                    Ok(Ok(Live::NotRunning(_))) => {
                         "the last good config was put back; HAProxy is not running".to_owned()
                     }
-                    Err(e) => format!(
+                    Ok(Err(e)) => format!(
                         "the last good config was put back, but HAProxy does not take it either: {e}"
                     ),
+                    Err(e) => format!("the last good config cannot be put back: {e}"),
                 }
             }
             None if accepted => {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::deadline::{SOON, wait_for};
 use crate::support::fake_docker::{Container, Status};
 use crate::support::sandbox::{Output, Sandbox};
-use crate::support::tmpfs::{Bound, Tmpfs};
+use crate::support::tmpfs::{self, Bound, Tmpfs};
 use crate::support::wire::Reply;
 
 /// A user who is not root: `nobody` wherever there is one.
@@ -461,8 +461,7 @@ fn a_failed_reload_puts_the_last_good_file_back_and_stays_owed() {
 /// A file that cannot be replaced in one step has the old bytes again where there is no room for the new ones.
 #[test]
 fn a_mounted_file_on_a_full_disk_stays_whole() {
-    if !is_root() {
-        println!("left out: to mount something needs root");
+    if tmpfs::left_out() {
         return;
     }
     let sandbox = Sandbox::new("mounted-full");
@@ -485,6 +484,21 @@ fn a_mounted_file_on_a_full_disk_stays_whole() {
     ];
     stands(&sandbox, &config, output, &words);
     drop((bound, disk));
+}
+
+#[test]
+fn a_last_good_file_that_cannot_be_put_back_is_not_said_to_be_there() {
+    let (sandbox, _) = standing("not-back");
+    sandbox.script.on(
+        "reload",
+        "rm -f \"$2\"; mkdir \"$2\"; echo 'odd trouble' >&2; status=5",
+    );
+    let output = sandbox.sync(&[]).exits(1);
+    let output = output.says(&["odd trouble", "cannot be put back", "a folder of that name"]);
+    assert!(!output.stderr.contains("was put back"), "{output}");
+    fs::remove_dir(sandbox.config_path()).expect("removed");
+    sandbox.script.well("reload");
+    heals(&sandbox);
 }
 
 #[test]
