@@ -16,6 +16,8 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
+
 use crate::error::{Error, Kind, Result};
 
 /// Mode of a file that did not exist before: HAProxy in a container reads it under another user.
@@ -358,6 +360,17 @@ fn finish(file: &File, old: Option<&fs::Metadata>) -> io::Result<()> {
     }
     // After fchown, which clears set-id bits; and past the umask.
     file.set_permissions(fs::Permissions::from_mode(mode))
+}
+
+/// Whether a file is a mount of its own and so cannot be replaced by another one; also where the kernel (before 5.8)
+/// does not tell.
+pub fn is_mount(path: &Path) -> bool {
+    let file = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::empty());
+    let root = StatxAttributes::MOUNT_ROOT;
+    let is_none = file.is_ok_and(|file| {
+        file.stx_attributes_mask.contains(root) && !file.stx_attributes.contains(root)
+    });
+    !is_none
 }
 
 fn is_mount_point(cause: &io::Error) -> bool {

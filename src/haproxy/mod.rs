@@ -368,8 +368,8 @@ impl Haproxy {
             self.seen = before.found(wanted.fingerprint());
             return Ok(self.unchanged(&wanted, taken, request));
         }
-        // Another file is in its place before somebody asks for its words.
-        if self.alone || !self.memory.has_last_good() {
+        // It is written over, or another file is in its place, before somebody asks for its words.
+        if self.alone || atomic_file::is_mount(&path) || !self.memory.has_last_good() {
             before.text();
         }
 

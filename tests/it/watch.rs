@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::deadline::{SOON, stays, wait_for};
 use crate::support::fake_docker::{Container, FakeDocker};
 use crate::support::sandbox::{Running, Sandbox};
+use crate::support::tmpfs::{self, Bound};
 use crate::support::wire::Reply;
 
 /// What "at once" means on a busy test machine: far below any settle, retry or resync of seconds.
@@ -628,6 +629,34 @@ fn a_last_good_file_that_haproxy_did_not_take_back_is_not_believed_live() {
     assert_eq!(sandbox.script.of("reload").len(), before + 1);
     sandbox.sync(&[]).exits(0);
     assert_eq!(sandbox.script.of("reload").len(), before + 1);
+}
+
+/// The last good file is known by heart then: it is what lay there, though it was written over.
+#[test]
+fn what_was_written_over_is_put_back_where_the_last_good_file_is_damaged() {
+    if tmpfs::left_out() {
+        return;
+    }
+    let sandbox = two("written-over");
+    let bound = Bound::file(&sandbox.root.join("bound.cfg"), &sandbox.config_path());
+    sandbox.sync(&[]).exits(0);
+    let mut watch = sandbox.watch(&[]);
+    sandbox.docker.wait_subscribed(1);
+    stays("nothing to do", Duration::from_millis(500), || {
+        sandbox.script.of("reload").len() == 1
+    });
+    let config = sandbox.config();
+    std::fs::write(sandbox.state().join("last-good.cfg"), "global\n").expect("damaged");
+    sandbox.script.on(
+        "reload",
+        "if grep -q 10.4.0.4 \"$2\"; then echo 'bind trouble' >&2; status=5; fi",
+    );
+    sandbox.docker.run(web("asteroid-c", "10.4.0.4"));
+    watch.wait_log("bind trouble", SOON);
+    watch.wait_log("was put back", SOON);
+    assert_eq!(sandbox.config(), config);
+    watch.stop();
+    drop(bound);
 }
 
 #[test]
