@@ -763,6 +763,24 @@ fn sigterm_ends_it_while_it_waits_for_another_pass() {
 }
 
 #[test]
+fn a_pass_that_cannot_be_locked_ends_no_event_stream() {
+    let sandbox = two("no-lock");
+    let mut watch = sandbox.settled_watch(&[]);
+    let streams = sandbox.docker.streams();
+    let away = sandbox.root.join("away");
+    std::fs::rename(sandbox.state(), &away).expect("moved");
+    sandbox.docker.run(web("asteroid-c", "10.4.0.4"));
+    watch.wait_log("cannot lock", SOON);
+    stays("the stream", Duration::from_millis(500), || {
+        sandbox.docker.streams() == streams
+    });
+    std::fs::rename(&away, sandbox.state()).expect("moved back");
+    sandbox.wait_config("what is owed", SOON, |routes| routes.has("10.4.0.4:80"));
+    assert_eq!(sandbox.docker.streams(), streams);
+    watch.stop();
+}
+
+#[test]
 fn sigterm_during_a_pass_lets_the_script_finish() {
     let sandbox = two("finishes");
     let mut watch = sandbox.settled_watch(&[]);
