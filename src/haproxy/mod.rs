@@ -198,7 +198,7 @@ impl Haproxy {
 
     /// The names of the servers in the services' backends of the config that HAProxy took last.
     pub fn servers(&self) -> Vec<String> {
-        let Some((text, _)) = self.memory.last_good() else {
+        let Some(text) = self.last_good() else {
             return Vec::new();
         };
         let config = Config::parse(&text);
@@ -213,7 +213,7 @@ impl Haproxy {
 
     /// Backend, name and IP of each of these servers.
     pub fn routed(&self) -> Vec<(String, String, IpAddr)> {
-        let Some((text, _)) = self.memory.last_good() else {
+        let Some(text) = self.last_good() else {
             return Vec::new();
         };
         let config = Config::parse(&text);
@@ -236,9 +236,11 @@ impl Haproxy {
             .collect()
     }
 
-    /// The config that HAProxy took last, if it is known.
+    /// The config that HAProxy took last, if it is known. Where only a part of that was written down, since we were
+    /// killed or the disk was full, it is the one at its path, if that is ours.
     pub fn last_good(&self) -> Option<String> {
-        self.memory.last_good().map(|(text, _)| text)
+        let remembered = self.memory.last_good().map(|(text, _)| text);
+        remembered.or_else(|| self.on_disk().filter(|text| is_ours(text)))
     }
 
     /// When HAProxy took the config that [`Haproxy::routed`] is of.
@@ -337,10 +339,20 @@ impl Haproxy {
         request: &str,
         exchanged: Option<(&str, &str)>,
     ) -> Result<Outcome> {
+        let path = self.target();
+        let before = self.file();
+        let memory = self.memory.clone();
+        let last_good = LazyCell::new(|| {
+            let remembered = memory.last_good().map(|(text, _)| text);
+            remembered.or_else(|| {
+                before
+                    .text()
+                    .filter(|text| is_ours(text))
+                    .map(str::to_owned)
+            })
+        });
         // Taken apart only when services are or have to be held back: at 10,000 services that costs more
         // than all the rest.
-        let memory = self.memory.clone();
-        let last_good = LazyCell::new(|| memory.last_good().map(|(text, _)| text));
         let old = LazyCell::new(|| {
             let last_good = last_good.as_deref().map(config::split_fingerprint);
             last_good.map(|(text, _)| Config::parse(text))
@@ -357,8 +369,6 @@ impl Haproxy {
         } else {
             Cow::Owned(blocks.holding_back(&unasked))
         };
-        let path = self.target();
-        let before = self.file();
         let taken = self.memory.taken();
         let wanted = Printed::new(asked);
         if self.runs(&wanted, &before, taken.as_ref()) {
@@ -785,6 +795,12 @@ fn shown(taken: &Taken) -> Shown<'_> {
 fn carries(text: &str, fingerprint: &str) -> bool {
     let (config, said) = config::split_fingerprint(text);
     said == Some(fingerprint) && config::fingerprint(config) == fingerprint
+}
+
+/// Whether a text is a config of ours, and whole.
+fn is_ours(text: &str) -> bool {
+    let said = config::split_fingerprint(text).1;
+    said.is_some_and(|fingerprint| carries(text, fingerprint))
 }
 
 /// A text file of sane size, `None` when there is none.

@@ -843,6 +843,32 @@ fn takes_nobody_away(sandbox: &Sandbox) {
     assert!(sandbox.routes().has("10.2.0.9:80"));
 }
 
+/// What HAProxy took is written down in two files, and the second one is missing after a kill between them.
+#[test]
+fn an_inspect_that_fails_takes_nobody_away_after_half_a_memory() {
+    let sandbox = Sandbox::new("half");
+    sandbox.docker.add(web("asteroid-a", "10.2.0.2"));
+    sandbox.sync(&[]).exits(0);
+    let taken = sandbox.state().join("taken.json");
+    let earlier = fs::read(&taken).expect("what was taken first");
+    sandbox.docker.add(web("asteroid-b", "10.2.0.3"));
+    sandbox.sync(&[]).exits(0);
+    fs::write(&taken, earlier).expect("as before");
+    let broken = crate::support::wire::answer(
+        "500 Internal Server Error",
+        "application/json",
+        r#"{"message":"broken"}"#,
+    );
+    let id = sandbox.docker.id("asteroid-b");
+    sandbox
+        .docker
+        .misbehave(&id, usize::MAX, Reply::Raw(broken));
+    sandbox.docker.add(web("asteroid-c", "10.2.0.4"));
+    sandbox.sync(&[]).exits(1).says(&["broken", "stands"]);
+    let all = ["10.2.0.2:80", "10.2.0.3:80", "10.2.0.4:80"];
+    assert_eq!(sandbox.routes().all(), all);
+}
+
 /// Found by the fault campaign: exit code 0, and a new container was not there.
 #[test]
 fn an_inspect_that_fails_once_is_tried_again() {
