@@ -293,7 +293,9 @@ fn remove_leftovers(target: &Path) {
             .metadata()
             .and_then(|meta| meta.modified())
             .is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= LEFTOVER_AGE));
-        if old && !Path::new("/proc").join(pid.to_string()).exists() {
+        // One of our own number is a predecessor's: in a container each is the first process.
+        let dead = || !Path::new("/proc").join(pid.to_string()).exists();
+        if old && (pid == process::id() || dead()) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -488,11 +490,14 @@ mod tests {
         let folder = Folder::new("leftovers");
         let target = folder.0.join("haproxy.cfg");
         let ours = format!(".haproxy.cfg.{}-0.tmp", process::id());
+        let fresh = format!(".haproxy.cfg.{}-1000.tmp", process::id());
         let hours_ago = std::time::SystemTime::now() - 2 * LEFTOVER_AGE;
         for (name, old) in [
             (".haproxy.cfg.4294967295-0.tmp", true),
             (".haproxy.cfg.4294967295-1.tmp", false),
+            (".haproxy.cfg.1-0.tmp", true),
             (ours.as_str(), true),
+            (fresh.as_str(), false),
             (".haproxy.cfg.mine.tmp", true),
             (".other.cfg.4294967295-0.tmp", true),
         ] {
@@ -504,7 +509,8 @@ mod tests {
         replace(&target, b"new").expect("replaced");
         let mut kept = [
             ".haproxy.cfg.4294967295-1.tmp",
-            ours.as_str(),
+            ".haproxy.cfg.1-0.tmp",
+            fresh.as_str(),
             ".haproxy.cfg.mine.tmp",
             ".other.cfg.4294967295-0.tmp",
             "haproxy.cfg",
