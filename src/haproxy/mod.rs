@@ -685,21 +685,21 @@ impl Haproxy {
             .or_else(|| before.text().map(|text| (text.to_owned(), String::new())));
         let now = match good {
             Some((text, fingerprint)) => {
-                let remember = |memory: &Memory, loaded: &str| {
+                let remember = |memory: &mut Memory, loaded: &str| {
                     if let Some(taken) = memory.taken() {
                         let loaded = loaded.to_owned();
                         memory.remember(&Taken { loaded, ..taken }, &[&text]);
                     }
                 };
                 // Before the file looks as if nothing had happened: HAProxy may run the new one until it reloads.
-                remember(&self.memory, "");
+                remember(&mut self.memory, "");
                 let put_back = atomic_file::stage(path, &[text.as_bytes()])
                     .and_then(|staged| self.install(staged));
                 match put_back.map(|_| live::reload(&self.settings, path, &fingerprint)) {
                     Ok(Ok(Live::Yes { by, .. })) => {
                         self.is_live(by);
                         // Whatever the runtime socket had changed before is in the file, and so loaded.
-                        remember(&self.memory, &fingerprint);
+                        remember(&mut self.memory, &fingerprint);
                         "the last good config was put back and is live".to_owned()
                     }
                     Ok(Ok(Live::NotRunning(_))) => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::deadline::{SOON, stays, wait_for};
 use crate::support::fake_docker::{Container, FakeDocker};
 use crate::support::sandbox::{Running, Sandbox};
-use crate::support::tmpfs::{self, Bound};
+use crate::support::tmpfs::{self, Bound, Tmpfs};
 use crate::support::wire::Reply;
 
 /// What "at once" means on a busy test machine: far below any settle, retry or resync of seconds.
@@ -657,6 +657,27 @@ fn what_was_written_over_is_put_back_where_the_last_good_file_is_damaged() {
     assert_eq!(sandbox.config(), config);
     watch.stop();
     drop(bound);
+}
+
+/// The config lies elsewhere; what HAProxy took cannot be written down.
+#[test]
+fn a_full_state_directory_makes_no_reload_of_every_look() {
+    if tmpfs::left_out() {
+        return;
+    }
+    let sandbox = two("full-state");
+    let disk = Tmpfs::over(&sandbox.state(), 64);
+    let config = sandbox.root.join("haproxy.cfg").display().to_string();
+    let watch = sandbox.settled_watch(&["--config", &config, "--resync", "1s"]);
+    disk.fill();
+    let before = sandbox.script.of("reload").len();
+    sandbox.docker.run(web("asteroid-c", "10.4.0.4"));
+    sandbox.script.wait_reloads(before + 1, SOON);
+    stays("no more reloads", Duration::from_secs(4), || {
+        sandbox.script.of("reload").len() <= before + 1
+    });
+    watch.stop();
+    drop(disk);
 }
 
 #[test]
