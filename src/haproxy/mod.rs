@@ -127,6 +127,9 @@ pub struct Haproxy {
     held: Held,
     /// Why what HAProxy runs is not sure to be what it took last: the next pass reloads.
     doubt: Option<String>,
+    /// The last change could not be made. What is tried again goes no step ahead of its check: a server would come
+    /// and go with each try.
+    failed: bool,
     unchecked_said: bool,
     in_place_said: bool,
     /// The config at its path, as we last read or wrote it.
@@ -163,6 +166,7 @@ impl Haproxy {
             runtime,
             held: Held::default(),
             doubt: None,
+            failed: false,
             unchecked_said: false,
             in_place_said: false,
             seen: None,
@@ -328,6 +332,7 @@ impl Haproxy {
         exchanged: Option<(&str, &str)>,
     ) -> Result<Outcome> {
         let outcome = self.hand_over(text, request, exchanged);
+        self.failed = !matches!(outcome, Ok(Outcome::Unchanged | Outcome::Applied { .. }));
         // Nothing is left ahead of a change that was made.
         self.take_back();
         outcome
@@ -618,7 +623,7 @@ impl Haproxy {
         let old = Config::parse(before);
         runtime.drain(&old, new);
         // What services are held back of, or what makes HAProxy reload anyway, is not to be had ahead of it.
-        if self.doubt.is_some() || !self.held.is_empty() || !taken.is_sure() {
+        if self.failed || self.doubt.is_some() || !self.held.is_empty() || !taken.is_sure() {
             return Ahead::Open;
         }
         match runtime.add_ahead(&old, new, shown(taken)) {
