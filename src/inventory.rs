@@ -607,6 +607,11 @@ impl Inventory {
         here.or(self.haproxy_away.as_deref())
     }
 
+    /// What HAProxy's container is called, be it there or not.
+    pub fn haproxy_name(&self) -> &str {
+        &self.interest.haproxy
+    }
+
     /// What HAProxy's container has mounted of the host, by source, as far as is known.
     pub fn haproxy_mounts(&self) -> &[String] {
         &self.haproxy_mounts
@@ -618,7 +623,7 @@ impl Inventory {
         let undecided = |known: &Known| known.container.networks.len() > 1;
         let mut known = self.known.values();
         let wanted = self.haproxy_here().is_none() && known.any(undecided);
-        wanted.then_some(self.interest.haproxy.as_str())
+        wanted.then_some(self.haproxy_name())
     }
 
     fn haproxy_here(&self) -> Option<&Known> {

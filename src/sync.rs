@@ -377,6 +377,7 @@ impl Syncer {
         let entry = history::choose(&entries, wanted, present.as_deref(), earlier.as_ref())?;
         let text = self.history.text(entry)?;
         let config = config::split_fingerprint(&text).0;
+        self.look_at_haproxy();
         // Held before it is live: a watch that comes in between must not take it back.
         self.history.set_hold(&Hold::of(entry))?;
         let mut record = Record::begin("rollback");
@@ -411,6 +412,18 @@ impl Syncer {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Learns what HAProxy's container has mounted, without a look at any other. A Docker that is away keeps nobody
+    /// from going back to an earlier config.
+    fn look_at_haproxy(&mut self) {
+        let name = self.inventory.haproxy_name().to_owned();
+        match self.docker.container_soon(&name, Patience::AT_FIRST) {
+            Ok(Answer::Found(found)) => self.inventory.inspected(&name, Some(*found), None),
+            Ok(Answer::Gone) => {}
+            Ok(Answer::Late) => log::warn!("Docker does not tell of container {name} in time"),
+            Err(error) => log::warn!("{error}"),
         }
     }
 
