@@ -687,9 +687,11 @@ impl Haproxy {
         let good = self
             .memory
             .last_good()
-            .or_else(|| before.text().map(|text| (text.to_owned(), String::new())));
+            .map(|(text, fingerprint)| (text.into_bytes(), fingerprint))
+            .or_else(|| Some((before.bytes()?.to_owned(), String::new())));
         let now = match good {
-            Some((text, fingerprint)) => {
+            Some((good, fingerprint)) => {
+                let text = String::from_utf8_lossy(&good);
                 let remember = |memory: &mut Memory, loaded: &str| {
                     if let Some(taken) = memory.taken() {
                         let loaded = loaded.to_owned();
@@ -698,7 +700,7 @@ impl Haproxy {
                 };
                 // Before the file looks as if nothing had happened: HAProxy may run the new one until it reloads.
                 remember(&mut self.memory, "");
-                let put_back = atomic_file::stage(path, &[text.as_bytes()])
+                let put_back = atomic_file::stage(path, &[&good])
                     .and_then(|staged| self.install(staged));
                 match put_back.map(|_| live::reload(&self.settings, path, &fingerprint)) {
                     Ok(Ok(Live::Yes { by, .. })) => {

@@ -501,6 +501,22 @@ fn a_last_good_file_that_cannot_be_put_back_is_not_said_to_be_there() {
     heals(&sandbox);
 }
 
+/// Somebody's own config, in the encoding of his time.
+#[test]
+fn a_first_config_that_is_not_in_utf_8_is_put_back_too() {
+    let sandbox = Sandbox::new("latin");
+    sandbox.docker.add(web("asteroid-a", "10.2.0.2"));
+    let own = b"# f\xfcr alle\nfrontend own\n    bind :80\n";
+    fs::write(sandbox.config_path(), own).expect("a config");
+    let fragment = "if ! grep -q 'frontend own' \"$2\"; then echo 'odd trouble' >&2; status=5; fi";
+    sandbox.script.on("reload", fragment);
+    sandbox
+        .sync(&[])
+        .exits(1)
+        .says(&["odd trouble", "was put back and is live"]);
+    assert_eq!(fs::read(sandbox.config_path()).expect("a config"), own);
+}
+
 #[test]
 fn a_haproxy_that_is_down_takes_the_file_when_it_starts() {
     let (sandbox, _) = standing("down");
