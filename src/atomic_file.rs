@@ -183,7 +183,7 @@ impl Staged {
         let tried = format!("cannot replace {}", self.target.display());
         match fs::rename(&self.path, &self.target) {
             Ok(()) => self.installed = true,
-            Err(cause) if is_mount_point(&cause) => {
+            Err(cause) if is_mount_error(&cause) => {
                 return self.write_in_place().map(|()| Installed::InPlace);
             }
             Err(cause) => return Err(failure(tried, &self.target, &cause)),
@@ -375,7 +375,7 @@ pub fn is_mount(path: &Path) -> bool {
     !is_none
 }
 
-fn is_mount_point(cause: &io::Error) -> bool {
+fn is_mount_error(cause: &io::Error) -> bool {
     matches!(
         cause.kind(),
         io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices
@@ -580,7 +580,7 @@ mod tests {
         staged.write_in_place().expect("written");
         drop(staged);
         assert_eq!(fs::read(&target).expect("the file"), b"new");
-        assert!(is_mount_point(&io::Error::from_raw_os_error(16)));
+        assert!(is_mount_error(&io::Error::from_raw_os_error(16)));
     }
 
     /// Readers see the old bytes or the new ones, never a part.

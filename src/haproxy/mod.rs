@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::atomic_file::{self, Installed, Staged};
-use crate::config::{self, Config, Printed};
+use crate::config::{self, Config, Printed, Server};
 use crate::error::{Error, Kind, Result};
 use crate::order;
 use crate::sorted::Set;
@@ -202,42 +202,33 @@ impl Haproxy {
 
     /// The names of the servers in the services' backends of the config that HAProxy took last.
     pub fn servers(&self) -> Vec<String> {
-        let Some(text) = self.last_good() else {
-            return Vec::new();
-        };
-        let config = Config::parse(&text);
-        let ours = runtime::backends_of_services(&config);
-        config
-            .backends()
-            .filter(|backend| ours.contains(backend.name()))
-            .flat_map(|backend| backend.servers())
-            .map(|server| server.name.to_owned())
-            .collect()
+        self.of_servers(|_, server| Some(server.name.to_owned()))
     }
 
     /// Backend, name and IP of each of these servers.
     pub fn routed(&self) -> Vec<(String, String, IpAddr)> {
+        self.of_servers(|backend, server| {
+            let (ip, _) = server.address.rsplit_once(':')?;
+            let ip = ip.trim_start_matches('[').trim_end_matches(']');
+            Some((backend.to_owned(), server.name.to_owned(), ip.parse().ok()?))
+        })
+    }
+
+    /// Something of each of these servers, of whom the backend's name is told, too.
+    fn of_servers<T>(&self, of: impl Fn(&str, &Server<'_>) -> Option<T>) -> Vec<T> {
         let Some(text) = self.last_good() else {
             return Vec::new();
         };
         let config = Config::parse(&text);
         let ours = runtime::backends_of_services(&config);
-        let backends = config
-            .backends()
-            .filter(|backend| ours.contains(backend.name()));
-        backends
-            .flat_map(|backend| {
-                backend.servers().filter_map(move |server| {
-                    let (ip, _) = server.address.rsplit_once(':')?;
-                    let ip = ip.trim_start_matches('[').trim_end_matches(']');
-                    Some((
-                        backend.name().to_owned(),
-                        server.name.to_owned(),
-                        ip.parse().ok()?,
-                    ))
-                })
-            })
-            .collect()
+        let mut all = Vec::new();
+        for backend in config.backends() {
+            if ours.contains(backend.name()) {
+                let servers = backend.servers();
+                all.extend(servers.filter_map(|server| of(backend.name(), &server)));
+            }
+        }
+        all
     }
 
     /// The config that HAProxy took last, if it is known. Where only a part of that was written down, since we were
