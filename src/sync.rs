@@ -422,8 +422,11 @@ impl Syncer {
         match self.docker.container_soon(&name, Patience::AT_FIRST) {
             Ok(Answer::Found(found)) => self.inventory.inspected(&name, Some(*found), None),
             Ok(Answer::Gone) => {}
-            Ok(Answer::Late) => log::warn!("Docker does not tell of container {name} in time"),
-            Err(error) => log::warn!("{error}"),
+            Ok(Answer::Late) => self.inventory.haproxy_may_be_there(),
+            Err(error) => {
+                log::debug!("{error}");
+                self.inventory.haproxy_may_be_there();
+            }
         }
     }
 
@@ -703,6 +706,9 @@ impl Syncer {
         for one in ids {
             if self.inventory.was_late(&one.0) {
                 slow.push(one);
+            } else if self.inventory.is_haproxy(&one.0) {
+                // How the others are reached depends on it, and how its config is replaced.
+                quick.insert(0, one);
             } else {
                 quick.push(one);
             }
@@ -907,7 +913,7 @@ impl Syncer {
 /// [`Haproxy::apply_exchanged`].
 fn apply(
     haproxy: &mut Haproxy,
-    mounts: &[String],
+    mounts: Option<&[String]>,
     text: &str,
     request: &str,
     exchanged: Option<(&str, &str)>,

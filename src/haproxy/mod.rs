@@ -135,7 +135,8 @@ pub struct Haproxy {
     /// The config at its path, as we last read or wrote it.
     seen: Option<Seen>,
     /// HAProxy's container has the very file of the config mounted: another file in its place would never be seen.
-    alone: bool,
+    /// `None` where that may be.
+    alone: Option<bool>,
 }
 
 /// What is known of the way that a change takes before it is checked.
@@ -170,7 +171,7 @@ impl Haproxy {
             unchecked_said: false,
             in_place_said: false,
             seen: None,
-            alone: false,
+            alone: Some(false),
         }
     }
 
@@ -188,11 +189,11 @@ impl Haproxy {
             })
     }
 
-    /// Learns what HAProxy's container has mounted from this host.
-    pub fn has_mounted(&mut self, sources: &[String]) {
+    /// Learns what HAProxy's container has mounted from this host; `None` where nobody tells.
+    pub fn has_mounted(&mut self, sources: Option<&[String]>) {
         let path = self.target();
-        let mut sources = sources.iter();
-        self.alone = sources.any(|source| target(Path::new(source)) == path);
+        let is_ours = |source: &String| target(Path::new(source)) == path;
+        self.alone = sources.map(|sources| sources.iter().any(is_ours));
     }
 
     /// The services that HAProxy refuses: they have their last good block or none.
@@ -375,7 +376,8 @@ impl Haproxy {
             return Ok(self.unchanged(&wanted, taken, request));
         }
         // It is written over, or another file is in its place, before somebody asks for its words.
-        if self.alone || atomic_file::is_mount(&path) || !self.memory.has_last_good() {
+        if self.alone != Some(false) || atomic_file::is_mount(&path) || !self.memory.has_last_good()
+        {
             before.text();
         }
 
@@ -732,20 +734,23 @@ impl Haproxy {
     }
 
     fn install(&self, staged: Staged) -> Result<Installed> {
-        if self.alone {
-            staged.install_in_place()
-        } else {
-            staged.install()
+        match self.alone {
+            Some(false) => staged.install(),
+            _ => staged.install_in_place(),
         }
     }
 
     fn say_in_place(&mut self, how: Installed, path: &Path) {
         if how == Installed::InPlace && !std::mem::replace(&mut self.in_place_said, true) {
             let folder = path.parent().unwrap_or(path);
-            let why = if self.alone {
-                "is mounted as a single file into HAProxy's container, which would not see another one in its place"
-            } else {
-                "is a mount of its own and cannot be replaced in one step"
+            let why = match self.alone {
+                Some(true) => {
+                    "is mounted as a single file into HAProxy's container, which would not see another one in its place"
+                }
+                Some(false) => "is a mount of its own and cannot be replaced in one step",
+                None => {
+                    "may be mounted as a single file into HAProxy's container, of which Docker does not tell"
+                }
             };
             log::warn!(
                 "{} {why}; it is written in place, and whoever reads it meanwhile sees a part: mount its folder {} instead",

@@ -929,6 +929,36 @@ fn a_table_names_the_state_file_of_the_built_in_registry() {
     assert!(sandbox.state().join("cosmonaut.json").exists());
 }
 
+/// It may have the very file mounted, and would never see another one in its place.
+#[test]
+fn a_haproxy_that_docker_does_not_tell_of_keeps_its_file() {
+    use std::os::unix::fs::MetadataExt;
+    let sandbox = Sandbox::new("untold");
+    let path = sandbox.config_path();
+    let source = path.display().to_string();
+    let haproxy = Container::new("haproxy", "10.2.0.200");
+    sandbox
+        .docker
+        .add(haproxy.with_mount(&source, "/usr/local/etc/haproxy/haproxy.cfg"));
+    sandbox.docker.add(web("asteroid-a", "10.2.0.2"));
+    sandbox.sync(&[]).exits(0);
+    let inode = || fs::metadata(&path).expect("the file").ino();
+    let mounted = inode();
+    let broken = crate::support::wire::answer(
+        "500 Internal Server Error",
+        "application/json",
+        r#"{"message":"broken"}"#,
+    );
+    let id = sandbox.docker.id("haproxy");
+    sandbox
+        .docker
+        .misbehave(&id, usize::MAX, Reply::Raw(broken));
+    sandbox.docker.add(web("asteroid-b", "10.2.0.3"));
+    sandbox.sync(&[]).says(&["may be mounted"]);
+    assert_eq!(sandbox.routes().all(), ["10.2.0.2:80", "10.2.0.3:80"]);
+    assert_eq!(inode(), mounted, "the file that HAProxy has mounted");
+}
+
 #[test]
 fn a_config_changed_behind_our_back_is_put_right() {
     let sandbox = Sandbox::new("behind");
