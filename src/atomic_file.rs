@@ -8,13 +8,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
 use crate::error::{Error, Kind, Result};
 
@@ -174,14 +176,14 @@ impl Staged {
     /// Puts the staged file in the target's place.
     ///
     /// # Errors
-    /// The target is then unchanged, except that a target which must be written in place may be
-    /// left short when the disk fills up meanwhile; the error says so.
+    /// The target is then unchanged, or is again what it was. Where it must be written in place and that cannot be
+    /// done either, the error says so.
     pub fn install(mut self) -> Result<Installed> {
         self.sync()?;
         let tried = format!("cannot replace {}", self.target.display());
         match fs::rename(&self.path, &self.target) {
             Ok(()) => self.installed = true,
-            Err(cause) if is_mount_point(&cause) => {
+            Err(cause) if is_mount_error(&cause) => {
                 return self.write_in_place().map(|()| Installed::InPlace);
             }
             Err(cause) => return Err(failure(tried, &self.target, &cause)),
@@ -204,7 +206,7 @@ impl Staged {
     /// by itself. Where there is none, as [`Staged::install`].
     ///
     /// # Errors
-    /// The target may then be left short; the error says so.
+    /// As [`Staged::install`].
     pub fn install_in_place(self) -> Result<Installed> {
         if !self.target.exists() {
             return self.install();
@@ -213,19 +215,32 @@ impl Staged {
     }
 
     fn write_in_place(&self) -> Result<()> {
-        let tried = || format!("cannot write into {}", self.target.display());
-        let bytes = fs::read(&self.path).map_err(|cause| failure(tried(), &self.path, &cause))?;
-        let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).open(&self.target)?;
-            file.write_all(&bytes)?;
+        let failed = |path: &Path, cause: &io::Error| {
+            failure(
+                format!("cannot write into {}", self.target.display()),
+                path,
+                cause,
+            )
+        };
+        let read = |path: &Path| fs::read(path).map_err(|cause| failed(path, &cause));
+        let (old, new) = (read(&self.target)?, read(&self.path)?);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .open(&self.target)
+            .map_err(|cause| failed(&self.target, &cause))?;
+        let mut write = |bytes: &[u8]| {
+            file.rewind()?;
+            file.write_all(bytes)?;
             file.set_len(bytes.len() as u64)?;
             file.sync_all()
         };
-        write().map_err(|cause| {
-            let error = failure(tried(), &self.target, &cause);
-            match error.hint_text() {
-                Some(_) => error,
-                None => error.hint(
+        write(&new).map_err(|cause| {
+            // What has been there has room there.
+            let put_back = write(&old);
+            let error = failed(&self.target, &cause);
+            match put_back {
+                Ok(()) => error,
+                Err(_) => error.hint(
                     "the file is a mount of its own and may now hold a part; mount its folder instead",
                 ),
             }
@@ -278,7 +293,9 @@ fn remove_leftovers(target: &Path) {
             .metadata()
             .and_then(|meta| meta.modified())
             .is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= LEFTOVER_AGE));
-        if old && !Path::new("/proc").join(pid.to_string()).exists() {
+        // One of our own number is a predecessor's: in a container each is the first process.
+        let dead = || !Path::new("/proc").join(pid.to_string()).exists();
+        if old && (pid == process::id() || dead()) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -347,7 +364,18 @@ fn finish(file: &File, old: Option<&fs::Metadata>) -> io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
-fn is_mount_point(cause: &io::Error) -> bool {
+/// Whether a file is a mount of its own and so cannot be replaced by another one; also where the kernel (before 5.8)
+/// does not tell.
+pub fn is_mount(path: &Path) -> bool {
+    let file = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::empty());
+    let root = StatxAttributes::MOUNT_ROOT;
+    let is_none = file.is_ok_and(|file| {
+        file.stx_attributes_mask.contains(root) && !file.stx_attributes.contains(root)
+    });
+    !is_none
+}
+
+fn is_mount_error(cause: &io::Error) -> bool {
     matches!(
         cause.kind(),
         io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices
@@ -462,11 +490,14 @@ mod tests {
         let folder = Folder::new("leftovers");
         let target = folder.0.join("haproxy.cfg");
         let ours = format!(".haproxy.cfg.{}-0.tmp", process::id());
+        let fresh = format!(".haproxy.cfg.{}-1000.tmp", process::id());
         let hours_ago = std::time::SystemTime::now() - 2 * LEFTOVER_AGE;
         for (name, old) in [
             (".haproxy.cfg.4294967295-0.tmp", true),
             (".haproxy.cfg.4294967295-1.tmp", false),
+            (".haproxy.cfg.1-0.tmp", true),
             (ours.as_str(), true),
+            (fresh.as_str(), false),
             (".haproxy.cfg.mine.tmp", true),
             (".other.cfg.4294967295-0.tmp", true),
         ] {
@@ -478,7 +509,8 @@ mod tests {
         replace(&target, b"new").expect("replaced");
         let mut kept = [
             ".haproxy.cfg.4294967295-1.tmp",
-            ours.as_str(),
+            ".haproxy.cfg.1-0.tmp",
+            fresh.as_str(),
             ".haproxy.cfg.mine.tmp",
             ".other.cfg.4294967295-0.tmp",
             "haproxy.cfg",
@@ -548,7 +580,7 @@ mod tests {
         staged.write_in_place().expect("written");
         drop(staged);
         assert_eq!(fs::read(&target).expect("the file"), b"new");
-        assert!(is_mount_point(&io::Error::from_raw_os_error(16)));
+        assert!(is_mount_error(&io::Error::from_raw_os_error(16)));
     }
 
     /// Readers see the old bytes or the new ones, never a part.

@@ -184,8 +184,10 @@ pub struct Inventory {
     /// HAProxy's container as it was last seen, while it does not run. It comes back to the same networks, and
     /// until then its absence must not change how the others are reached.
     haproxy_away: Option<Box<Container>>,
+    /// HAProxy's container is there, as a list said, or may be: its id, or its name.
+    haproxy_there: Option<String>,
     /// What HAProxy's container has mounted of the host, by source, when it was last inspected.
-    haproxy_mounts: Vec<String>,
+    haproxy_mounts: Option<Vec<String>>,
     /// The names that containers have in common.
     names: Names,
 }
@@ -204,7 +206,8 @@ impl Inventory {
             died: HashMap::new(),
             owed: HashMap::new(),
             haproxy_away: None,
-            haproxy_mounts: Vec::new(),
+            haproxy_there: None,
+            haproxy_mounts: None,
             names: Names::default(),
         }
     }
@@ -224,6 +227,9 @@ impl Inventory {
         let mut inspect = room::passing(rows.len());
         let mut listed = Vec::new();
         for row in rows {
+            if row.name == self.interest.haproxy {
+                self.haproxy_there = Some(row.id.clone());
+            }
             let concerns = self.interest.in_name(&row.name) || lenders.contains(&row.id);
             if !concerns || self.died.contains_key(&row.id) {
                 continue;
@@ -383,7 +389,7 @@ impl Inventory {
         };
         if *container.name == self.interest.haproxy {
             self.touched = Touched::All;
-            self.haproxy_mounts = mounts.into_iter().map(|(source, _)| source).collect();
+            self.haproxy_mounts = Some(mounts.into_iter().map(|(source, _)| source).collect());
         }
         let state = &container.state;
         let exists = state.running || state.paused || state.restarting;
@@ -607,9 +613,28 @@ impl Inventory {
         here.or(self.haproxy_away.as_deref())
     }
 
-    /// What HAProxy's container has mounted of the host, by source, as far as is known.
-    pub fn haproxy_mounts(&self) -> &[String] {
-        &self.haproxy_mounts
+    /// What HAProxy's container is called, be it there or not.
+    pub fn haproxy_name(&self) -> &str {
+        &self.interest.haproxy
+    }
+
+    /// Nobody could tell whether HAProxy's container is there.
+    pub fn haproxy_may_be_there(&mut self) {
+        self.haproxy_there = Some(self.interest.haproxy.clone());
+    }
+
+    /// Whether this is HAProxy's container, as the last list said.
+    pub fn is_haproxy(&self, id: &str) -> bool {
+        self.haproxy_there.as_deref() == Some(id)
+    }
+
+    /// What HAProxy's container has mounted of the host, by source; `None` while it is or may be there and never
+    /// could be looked at.
+    pub fn haproxy_mounts(&self) -> Option<&[String]> {
+        match &self.haproxy_mounts {
+            None if self.haproxy_there.is_some() => None,
+            mounts => Some(mounts.as_deref().unwrap_or_default()),
+        }
     }
 
     /// The name of HAProxy's container, when it does not run as far as is known and its networks could make a
@@ -618,7 +643,7 @@ impl Inventory {
         let undecided = |known: &Known| known.container.networks.len() > 1;
         let mut known = self.known.values();
         let wanted = self.haproxy_here().is_none() && known.any(undecided);
-        wanted.then_some(self.interest.haproxy.as_str())
+        wanted.then_some(self.haproxy_name())
     }
 
     fn haproxy_here(&self) -> Option<&Known> {

@@ -40,11 +40,6 @@ pub fn passing<T>(count: usize) -> Vec<T> {
     list
 }
 
-/// A text of so many bytes that lives no longer than a pass.
-pub fn passing_text(length: usize) -> String {
-    String::from_utf8(passing(length)).unwrap_or_default()
-}
-
 /// Makes room for so many in a list that lives no longer than a pass.
 ///
 /// glibc keeps twice as much free memory as the largest block that was given back to it, unless that is larger than

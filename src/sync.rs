@@ -377,6 +377,7 @@ impl Syncer {
         let entry = history::choose(&entries, wanted, present.as_deref(), earlier.as_ref())?;
         let text = self.history.text(entry)?;
         let config = config::split_fingerprint(&text).0;
+        self.look_at_haproxy();
         // Held before it is live: a watch that comes in between must not take it back.
         self.history.set_hold(&Hold::of(entry))?;
         let mut record = Record::begin("rollback");
@@ -410,6 +411,21 @@ impl Syncer {
                     None => drop(self.history.end_hold()?),
                 }
                 Err(error)
+            }
+        }
+    }
+
+    /// Learns what HAProxy's container has mounted, without a look at any other. A Docker that is away keeps nobody
+    /// from going back to an earlier config.
+    fn look_at_haproxy(&mut self) {
+        let name = self.inventory.haproxy_name().to_owned();
+        match self.docker.container_soon(&name, Patience::AT_FIRST) {
+            Ok(Answer::Found(found)) => self.inventory.inspected(&name, Some(*found), None),
+            Ok(Answer::Gone) => {}
+            Ok(Answer::Late) => self.inventory.haproxy_may_be_there(),
+            Err(error) => {
+                log::debug!("{error}");
+                self.inventory.haproxy_may_be_there();
             }
         }
     }
@@ -697,6 +713,9 @@ impl Syncer {
         for one in ids {
             if self.inventory.was_late(&one.0) {
                 slow.push(one);
+            } else if self.inventory.is_haproxy(&one.0) {
+                // How the others are reached depends on it, and how its config is replaced.
+                quick.insert(0, one);
             } else {
                 quick.push(one);
             }
@@ -901,7 +920,7 @@ impl Syncer {
 /// [`Haproxy::apply_exchanged`].
 fn apply(
     haproxy: &mut Haproxy,
-    mounts: &[String],
+    mounts: Option<&[String]>,
     text: &str,
     request: &str,
     exchanged: Option<(&str, &str)>,

@@ -22,7 +22,7 @@ use crate::inventory::Interest;
 use crate::notify::Notify;
 use crate::refrain::Refrain;
 use crate::report::book::{Book, Link};
-use crate::report::record;
+use crate::report::record::{self, Stage};
 use crate::schedule::{Due, Ended, Schedule, Step};
 use crate::sync::{Look, Syncer};
 use crate::transport::{Address, Hangup};
@@ -98,7 +98,9 @@ pub fn run(
                     // The answer to SIGHUP, also when the pass failed: the manager must not wait for ever.
                     notify.ready();
                 }
-                if ended == Ended::Failed && syncer.look_owed() {
+                // One that could not even begin, for its lock, says nothing of the daemon.
+                let looked = syncer.record().stage == Stage::Look;
+                if ended == Ended::Failed && looked && syncer.look_owed() {
                     // The daemon does not answer on a new connection: the old one may be half open.
                     if let Some(stream) = stream.take() {
                         stream.hang_up();

@@ -51,6 +51,8 @@ pub struct Memory {
     taken: PathBuf,
     last_good: PathBuf,
     config: PathBuf,
+    /// What could not be written down; it counts as long as the first file has these bytes.
+    unwritten: Option<(Option<Vec<u8>>, Taken)>,
 }
 
 impl Memory {
@@ -60,13 +62,19 @@ impl Memory {
             taken: state_dir.join("taken.json"),
             last_good: state_dir.join("last-good.cfg"),
             config: config.to_owned(),
+            unwritten: None,
         }
     }
 
     /// What HAProxy last took, if it is known and was for this config file.
     pub fn taken(&self) -> Option<Taken> {
-        let text = std::fs::read(&self.taken).ok()?;
-        let record: Record = json::read(&text).ok()?;
+        let written = std::fs::read(&self.taken).ok();
+        if let Some((before, taken)) = &self.unwritten
+            && *before == written
+        {
+            return Some(taken.clone());
+        }
+        let record: Record = json::read(&written?).ok()?;
         let ours = record.version == VERSION && record.config == self.config;
         ours.then(|| Taken {
             loaded: record.loaded.unwrap_or_else(|| record.fingerprint.clone()),
@@ -93,7 +101,7 @@ impl Memory {
     }
 
     /// Remembers that HAProxy took this text, piece by piece. A failure costs a reload later, so it is only said.
-    pub fn remember(&self, taken: &Taken, text: &[&str]) {
+    pub fn remember(&mut self, taken: &Taken, text: &[&str]) {
         let text: Vec<&[u8]> = text.iter().map(|piece| piece.as_bytes()).collect();
         let record = Record {
             version: VERSION,
@@ -108,8 +116,10 @@ impl Memory {
                 atomic_file::replace_with(&self.last_good, &text, Durability::Kernel)?;
                 atomic_file::replace_with(&self.taken, &[&bytes], Durability::Kernel)
             });
+        self.unwritten = None;
         if let Err(error) = written {
             log::warn!("{error}; the next start will reload HAProxy once more");
+            self.unwritten = Some((std::fs::read(&self.taken).ok(), taken.clone()));
         }
     }
 }

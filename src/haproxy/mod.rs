@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::atomic_file::{self, Installed, Staged};
-use crate::config::{self, Config, Printed};
+use crate::config::{self, Config, Printed, Server};
 use crate::error::{Error, Kind, Result};
 use crate::order;
 use crate::sorted::Set;
@@ -127,12 +127,16 @@ pub struct Haproxy {
     held: Held,
     /// Why what HAProxy runs is not sure to be what it took last: the next pass reloads.
     doubt: Option<String>,
+    /// The last change could not be made. What is tried again goes no step ahead of its check: a server would come
+    /// and go with each try.
+    failed: bool,
     unchecked_said: bool,
     in_place_said: bool,
     /// The config at its path, as we last read or wrote it.
     seen: Option<Seen>,
     /// HAProxy's container has the very file of the config mounted: another file in its place would never be seen.
-    alone: bool,
+    /// `None` where that may be.
+    alone: Option<bool>,
 }
 
 /// What is known of the way that a change takes before it is checked.
@@ -163,10 +167,11 @@ impl Haproxy {
             runtime,
             held: Held::default(),
             doubt: None,
+            failed: false,
             unchecked_said: false,
             in_place_said: false,
             seen: None,
-            alone: false,
+            alone: Some(false),
         }
     }
 
@@ -184,11 +189,11 @@ impl Haproxy {
             })
     }
 
-    /// Learns what HAProxy's container has mounted from this host.
-    pub fn has_mounted(&mut self, sources: &[String]) {
+    /// Learns what HAProxy's container has mounted from this host; `None` where nobody tells.
+    pub fn has_mounted(&mut self, sources: Option<&[String]>) {
         let path = self.target();
-        let mut sources = sources.iter();
-        self.alone = sources.any(|source| target(Path::new(source)) == path);
+        let is_ours = |source: &String| target(Path::new(source)) == path;
+        self.alone = sources.map(|sources| sources.iter().any(is_ours));
     }
 
     /// The services that HAProxy refuses: they have their last good block or none.
@@ -198,39 +203,37 @@ impl Haproxy {
 
     /// The names of the servers in the services' backends of the config that HAProxy took last.
     pub fn servers(&self) -> Vec<String> {
-        let Some((text, _)) = self.memory.last_good() else {
-            return Vec::new();
-        };
-        let config = Config::parse(&text);
-        let servers = config.service_backends().flat_map(|one| one.servers());
-        servers.map(|server| server.name.to_owned()).collect()
+        self.of_servers(|_, server| Some(server.name.to_owned()))
     }
 
     /// Backend, name and IP of each of these servers.
     pub fn routed(&self) -> Vec<(String, String, IpAddr)> {
-        let Some((text, _)) = self.memory.last_good() else {
+        self.of_servers(|backend, server| {
+            let (ip, _) = server.address.rsplit_once(':')?;
+            let ip = ip.trim_start_matches('[').trim_end_matches(']');
+            Some((backend.to_owned(), server.name.to_owned(), ip.parse().ok()?))
+        })
+    }
+
+    /// Something of each of these servers, of whom the backend's name is told, too.
+    fn of_servers<T>(&self, of: impl Fn(&str, &Server<'_>) -> Option<T>) -> Vec<T> {
+        let Some(text) = self.last_good() else {
             return Vec::new();
         };
         let config = Config::parse(&text);
-        let backends = config.service_backends();
-        backends
-            .flat_map(|backend| {
-                backend.servers().filter_map(move |server| {
-                    let (ip, _) = server.address.rsplit_once(':')?;
-                    let ip = ip.trim_start_matches('[').trim_end_matches(']');
-                    Some((
-                        backend.name().to_owned(),
-                        server.name.to_owned(),
-                        ip.parse().ok()?,
-                    ))
-                })
-            })
-            .collect()
+        let mut all = Vec::new();
+        for backend in config.service_backends() {
+            let servers = backend.servers();
+            all.extend(servers.filter_map(|server| of(backend.name(), &server)));
+        }
+        all
     }
 
-    /// The config that HAProxy took last, if it is known.
+    /// The config that HAProxy took last, if it is known. Where only a part of that was written down, since we were
+    /// killed or the disk was full, it is the one at its path, if that is ours.
     pub fn last_good(&self) -> Option<String> {
-        self.memory.last_good().map(|(text, _)| text)
+        let remembered = self.memory.last_good().map(|(text, _)| text);
+        remembered.or_else(|| self.on_disk().filter(|text| is_ours(text)))
     }
 
     /// When HAProxy took the config that [`Haproxy::routed`] is of.
@@ -318,6 +321,7 @@ impl Haproxy {
         exchanged: Option<(&str, &str)>,
     ) -> Result<Outcome> {
         let outcome = self.hand_over(text, request, exchanged);
+        self.failed = !matches!(outcome, Ok(Outcome::Unchanged | Outcome::Applied { .. }));
         // Nothing is left ahead of a change that was made.
         self.take_back();
         outcome
@@ -329,10 +333,20 @@ impl Haproxy {
         request: &str,
         exchanged: Option<(&str, &str)>,
     ) -> Result<Outcome> {
+        let path = self.target();
+        let before = self.file();
+        let memory = self.memory.clone();
+        let last_good = LazyCell::new(|| {
+            let remembered = memory.last_good().map(|(text, _)| text);
+            remembered.or_else(|| {
+                before
+                    .text()
+                    .filter(|text| is_ours(text))
+                    .map(str::to_owned)
+            })
+        });
         // Taken apart only when services are or have to be held back: at 10,000 services that costs more
         // than all the rest.
-        let memory = self.memory.clone();
-        let last_good = LazyCell::new(|| memory.last_good().map(|(text, _)| text));
         let old = LazyCell::new(|| {
             let last_good = last_good.as_deref().map(config::split_fingerprint);
             last_good.map(|(text, _)| Config::parse(text))
@@ -349,8 +363,6 @@ impl Haproxy {
         } else {
             Cow::Owned(blocks.holding_back(&unasked))
         };
-        let path = self.target();
-        let before = self.file();
         let taken = self.memory.taken();
         let wanted = Printed::new(asked);
         if self.runs(&wanted, &before, taken.as_ref()) {
@@ -360,8 +372,9 @@ impl Haproxy {
             self.seen = before.found(wanted.fingerprint());
             return Ok(self.unchanged(&wanted, taken, request));
         }
-        // Another file is in its place before somebody asks for its words.
-        if self.alone || !self.memory.has_last_good() {
+        // It is written over, or another file is in its place, before somebody asks for its words.
+        if self.alone != Some(false) || atomic_file::is_mount(&path) || !self.memory.has_last_good()
+        {
             before.text();
         }
 
@@ -600,7 +613,7 @@ impl Haproxy {
         let old = Config::parse(before);
         runtime.drain(&old, new);
         // What services are held back of, or what makes HAProxy reload anyway, is not to be had ahead of it.
-        if self.doubt.is_some() || !self.held.is_empty() || !taken.is_sure() {
+        if self.failed || self.doubt.is_some() || !self.held.is_empty() || !taken.is_sure() {
             return Ahead::Open;
         }
         match runtime.add_ahead(&old, new, shown(taken)) {
@@ -664,33 +677,35 @@ impl Haproxy {
         let good = self
             .memory
             .last_good()
-            .or_else(|| before.text().map(|text| (text.to_owned(), String::new())));
+            .map(|(text, fingerprint)| (text.into_bytes(), fingerprint))
+            .or_else(|| Some((before.bytes()?.to_owned(), String::new())));
         let now = match good {
-            Some((text, fingerprint)) => {
-                let remember = |memory: &Memory, loaded: &str| {
+            Some((good, fingerprint)) => {
+                let text = String::from_utf8_lossy(&good);
+                let remember = |memory: &mut Memory, loaded: &str| {
                     if let Some(taken) = memory.taken() {
                         let loaded = loaded.to_owned();
                         memory.remember(&Taken { loaded, ..taken }, &[&text]);
                     }
                 };
                 // Before the file looks as if nothing had happened: HAProxy may run the new one until it reloads.
-                remember(&self.memory, "");
-                let put_back = atomic_file::stage(path, &[text.as_bytes()])
-                    .and_then(|staged| self.install(staged))
-                    .and_then(|_| live::reload(&self.settings, path, &fingerprint));
-                match put_back {
-                    Ok(Live::Yes { by, .. }) => {
+                remember(&mut self.memory, "");
+                let put_back = atomic_file::stage(path, &[&good])
+                    .and_then(|staged| self.install(staged));
+                match put_back.map(|_| live::reload(&self.settings, path, &fingerprint)) {
+                    Ok(Ok(Live::Yes { by, .. })) => {
                         self.is_live(by);
                         // Whatever the runtime socket had changed before is in the file, and so loaded.
-                        remember(&self.memory, &fingerprint);
+                        remember(&mut self.memory, &fingerprint);
                         "the last good config was put back and is live".to_owned()
                     }
-                    Ok(Live::NotRunning(_)) => {
+                    Ok(Ok(Live::NotRunning(_))) => {
                         "the last good config was put back; HAProxy is not running".to_owned()
                     }
-                    Err(e) => format!(
+                    Ok(Err(e)) => format!(
                         "the last good config was put back, but HAProxy does not take it either: {e}"
                     ),
+                    Err(e) => format!("the last good config cannot be put back: {e}"),
                 }
             }
             None if accepted => {
@@ -716,20 +731,23 @@ impl Haproxy {
     }
 
     fn install(&self, staged: Staged) -> Result<Installed> {
-        if self.alone {
-            staged.install_in_place()
-        } else {
-            staged.install()
+        match self.alone {
+            Some(false) => staged.install(),
+            _ => staged.install_in_place(),
         }
     }
 
     fn say_in_place(&mut self, how: Installed, path: &Path) {
         if how == Installed::InPlace && !std::mem::replace(&mut self.in_place_said, true) {
             let folder = path.parent().unwrap_or(path);
-            let why = if self.alone {
-                "is mounted as a single file into HAProxy's container, which would not see another one in its place"
-            } else {
-                "is a mount of its own and cannot be replaced in one step"
+            let why = match self.alone {
+                Some(true) => {
+                    "is mounted as a single file into HAProxy's container, which would not see another one in its place"
+                }
+                Some(false) => "is a mount of its own and cannot be replaced in one step",
+                None => {
+                    "may be mounted as a single file into HAProxy's container, of which Docker does not tell"
+                }
             };
             log::warn!(
                 "{} {why}; it is written in place, and whoever reads it meanwhile sees a part: mount its folder {} instead",
@@ -777,6 +795,12 @@ fn shown(taken: &Taken) -> Shown<'_> {
 fn carries(text: &str, fingerprint: &str) -> bool {
     let (config, said) = config::split_fingerprint(text);
     said == Some(fingerprint) && config::fingerprint(config) == fingerprint
+}
+
+/// Whether a text is a config of ours, and whole.
+fn is_ours(text: &str) -> bool {
+    let said = config::split_fingerprint(text).1;
+    said.is_some_and(|fingerprint| carries(text, fingerprint))
 }
 
 /// A text file of sane size, `None` when there is none.

@@ -63,7 +63,8 @@ fn digits(fingerprint: &str) -> Option<u64> {
 pub struct OnDisk {
     file: Option<(File, Stamp)>,
     seen: Option<Seen>,
-    text: OnceCell<Option<String>>,
+    /// As text, or what is in no encoding of ours.
+    read: OnceCell<Option<Result<String, Vec<u8>>>>,
 }
 
 impl OnDisk {
@@ -78,31 +79,45 @@ impl OnDisk {
         OnDisk {
             seen: seen.filter(same),
             file,
-            text: OnceCell::new(),
+            read: OnceCell::new(),
         }
     }
 
     /// Its words; `None` when there is no text of sane size.
     pub fn text(&self) -> Option<&str> {
+        self.read().as_ref()?.as_deref().ok()
+    }
+
+    /// What it holds, be it text or not; `None` when there is no file of sane size.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self.read().as_ref()? {
+            Ok(text) => Some(text.as_bytes()),
+            Err(bytes) => Some(bytes),
+        }
+    }
+
+    fn read(&self) -> &Option<Result<String, Vec<u8>>> {
         let read = || {
             let (file, (_, _, length, ..)) = self.file.as_ref()?;
             if *length > CONFIG_BYTES_MAX {
                 return None;
             }
             let length = usize::try_from(*length).ok()?;
-            // Also for what somebody may put into it: a text that is full would be twice as long.
-            let mut text = room::passing_text(length + length / 64 + 1);
+            // Also for what somebody may put into it: one that is full would be twice as long.
+            let mut bytes = room::passing(length + length / 64 + 1);
             let mut file = file.take(CONFIG_BYTES_MAX + 1);
-            file.read_to_string(&mut text).ok()?;
-            (text.len() as u64 <= CONFIG_BYTES_MAX).then_some(text)
+            file.read_to_end(&mut bytes).ok()?;
+            let text = String::from_utf8(bytes).map_err(|error| error.into_bytes());
+            let length = text.as_ref().map_or_else(Vec::len, String::len);
+            (length as u64 <= CONFIG_BYTES_MAX).then_some(text)
         };
-        self.text.get_or_init(read).as_deref()
+        self.read.get_or_init(read)
     }
 
     /// [`OnDisk::text`], to keep.
     pub fn into_text(self) -> Option<String> {
-        self.text();
-        self.text.into_inner().flatten()
+        self.read();
+        self.read.into_inner()??.ok()
     }
 
     /// Whether its words need not be read to tell what it is.

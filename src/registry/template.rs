@@ -385,7 +385,7 @@ pub fn render_again(base: &Base, services: &[Service<'_>], places: Places) -> Re
     }
     let servers: usize = good.iter().map(|service| service.servers.len()).sum();
     let length = base.head.len() + base.tail.len() + good.len() * 256 + servers * 64 + 64;
-    let mut text = room::passing_text(length);
+    let mut text = String::from_utf8(room::passing(length)).unwrap_or_default();
     text.push_str(&base.head);
     text.push_str("    ");
     text.push_str(RULES_MARK);

@@ -9,6 +9,7 @@ use crate::support::host_haproxy::{HostHaproxy, program};
 use crate::support::metrics::Page;
 use crate::support::real_docker::left_out;
 use crate::support::sandbox::{Output, Running, Sandbox};
+use crate::support::tmpfs::{self, Tmpfs};
 use crate::support::wire::{Reply, answer};
 
 fn serving(name: &str, ip: &str, service: &str) -> Container {
@@ -341,6 +342,52 @@ fn a_new_server_is_there_before_its_file_is_checked_and_goes_when_that_is_refuse
     host.agrees();
     assert_eq!(host.haproxy.reloads(), before);
     watch.stop();
+}
+
+/// The file cannot be written: HAProxy is not given and taken the server again with each try.
+#[test]
+fn a_new_server_does_not_come_and_go_while_the_disk_is_full() {
+    if tmpfs::left_out() {
+        return;
+    }
+    let Some(host) = Host::new("ahead-full", true, false) else {
+        return;
+    };
+    let state = host.sandbox.state();
+    let move_to = |from: &std::path::Path, to: &std::path::Path| {
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .arg(from.join("."))
+            .arg(to)
+            .status();
+        assert!(copied.is_ok_and(|status| status.success()));
+    };
+    let copy = host.sandbox.root.join("copy");
+    std::fs::create_dir(&copy).expect("a folder");
+    move_to(&state, &copy);
+    let disk = Tmpfs::over(&state, 256);
+    move_to(&copy, &state);
+    let mut watch = host.watch();
+    stays("nothing to do", Duration::from_millis(500), || true);
+    let ballast = disk.fill();
+    host.sandbox.docker.run(serving("b", "10.2.0.3", "web"));
+    watch.wait_log("no space left", SOON);
+    let shown = || {
+        host.haproxy
+            .tell("show servers state be_web")
+            .contains("10.2.0.3")
+    };
+    // It may be there for a moment the first time, and is deleted when that is due.
+    wait_for("the new server to be gone", SOON, || {
+        (!shown()).then_some(())
+    });
+    stays("without the new server", Duration::from_secs(5), || {
+        !shown()
+    });
+    std::fs::remove_file(ballast).expect("removed");
+    host.has(&["10.2.0.2:80", "10.2.0.3:80"]);
+    watch.stop();
+    drop(disk);
 }
 
 /// What HAProxy has of a service that is held back is what was accepted of it, whatever way other changes take.

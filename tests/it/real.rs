@@ -2,15 +2,13 @@
 //! reload script: what requests get is what counts.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use crate::support::deadline::{stays, wait_for};
 use crate::support::real_docker::{BUSYBOX, Docker, haproxy_image, left_out};
 use crate::support::sandbox::{Running, Sandbox};
+use crate::support::tmpfs::Tmpfs;
 
 /// How long a change may take to show in requests: docker's own commands, checks and a reload on a busy machine.
 const SHOWN: Duration = Duration::from_secs(30);
@@ -304,39 +302,6 @@ fn a_config_that_is_mounted_alone_is_written_in_place() {
     site.reaches("web", &["b"]);
     assert_eq!(site.sandbox.leftovers(), [""; 0]);
     watch.stop();
-}
-
-/// A small file system, gone with its test.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    #[track_caller]
-    fn over(folder: &Path, kib: usize) -> Tmpfs {
-        let size = format!("size={kib}k,mode=755");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(folder)
-            .status();
-        assert!(
-            mounted.is_ok_and(|status| status.success()),
-            "a small file system needs root"
-        );
-        Tmpfs(folder.to_owned())
-    }
-
-    /// Fills it to the last page.
-    fn fill(&self) -> PathBuf {
-        let ballast = self.0.join("ballast");
-        let mut file = std::fs::File::create(&ballast).expect("a file");
-        while file.write_all(&[b'x'; 512]).is_ok() {}
-        ballast
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 /// The disk of the config is full: HAProxy serves on with what it has, and what is owed is done when there is room.

@@ -429,6 +429,35 @@ fn a_refused_service_is_told_and_waits_while_a_rollback_holds() {
     watch.stop();
 }
 
+/// HAProxy's container would not see another file in the place of the one that it has mounted.
+#[test]
+fn a_rollback_writes_into_a_file_that_is_mounted_alone() {
+    use std::os::unix::fs::MetadataExt;
+    let sandbox = Sandbox::new("rollback-alone");
+    let path = sandbox.config_path();
+    let haproxy = Container::new("haproxy", "10.7.0.200");
+    let source = path.display().to_string();
+    sandbox
+        .docker
+        .add(haproxy.with_mount(&source, "/usr/local/etc/haproxy/haproxy.cfg"));
+    sandbox.docker.add(web("asteroid-0", "10.7.0.2"));
+    sandbox.sync(&[]).exits(0);
+    let config = sandbox.config();
+    let inode = || fs::metadata(&path).expect("the file").ino();
+    let mounted = inode();
+    sandbox.docker.add(web("asteroid-1", "10.7.0.3"));
+    sandbox.sync(&[]).exits(0).says(&["written in place"]);
+    sandbox.run("rollback", &[]).exits(0);
+    assert_eq!(sandbox.config(), config);
+    assert_eq!(inode(), mounted, "the file that HAProxy has mounted");
+    // A Docker that is away keeps nobody from going back.
+    sandbox.run("resume", &[]).exits(0);
+    sandbox.sync(&[]).exits(0);
+    let away = ["--docker-host", "unix:///nobody/there"];
+    sandbox.run("rollback", &away).exits(0);
+    assert_eq!(sandbox.config(), config);
+}
+
 #[test]
 fn history_rollback_and_resume() {
     let sandbox = Sandbox::new("history");

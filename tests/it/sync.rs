@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::deadline::{SOON, wait_for};
 use crate::support::fake_docker::{Container, Status};
 use crate::support::sandbox::{Output, Sandbox};
+use crate::support::tmpfs::{self, Bound, Tmpfs};
 use crate::support::wire::Reply;
 
 /// A user who is not root: `nobody` wherever there is one.
@@ -457,6 +458,65 @@ fn a_failed_reload_puts_the_last_good_file_back_and_stays_owed() {
     heals(&sandbox);
 }
 
+/// A file that cannot be replaced in one step has the old bytes again where there is no room for the new ones.
+#[test]
+fn a_mounted_file_on_a_full_disk_stays_whole() {
+    if tmpfs::left_out() {
+        return;
+    }
+    let sandbox = Sandbox::new("mounted-full");
+    let small = sandbox.root.join("small");
+    fs::create_dir_all(&small).expect("a folder");
+    let disk = Tmpfs::over(&small, 8);
+    let bound = Bound::file(&small.join("haproxy.cfg"), &sandbox.config_path());
+    sandbox.docker.add(web("asteroid-a", "10.2.0.2"));
+    sandbox.sync(&[]).exits(0).says(&["written in place"]);
+    let config = sandbox.config();
+    assert!(config.contains("10.2.0.2:80"));
+    for container in crowd(200).split_off(100) {
+        sandbox.docker.add(container);
+    }
+    let output = sandbox.sync(&[]);
+    let words = [
+        "cannot write into",
+        "no space left",
+        "the old file is still in place",
+    ];
+    stands(&sandbox, &config, output, &words);
+    drop((bound, disk));
+}
+
+#[test]
+fn a_last_good_file_that_cannot_be_put_back_is_not_said_to_be_there() {
+    let (sandbox, _) = standing("not-back");
+    sandbox.script.on(
+        "reload",
+        "rm -f \"$2\"; mkdir \"$2\"; echo 'odd trouble' >&2; status=5",
+    );
+    let output = sandbox.sync(&[]).exits(1);
+    let output = output.says(&["odd trouble", "cannot be put back", "a folder of that name"]);
+    assert!(!output.stderr.contains("was put back"), "{output}");
+    fs::remove_dir(sandbox.config_path()).expect("removed");
+    sandbox.script.well("reload");
+    heals(&sandbox);
+}
+
+/// Somebody's own config, in the encoding of his time.
+#[test]
+fn a_first_config_that_is_not_in_utf_8_is_put_back_too() {
+    let sandbox = Sandbox::new("latin");
+    sandbox.docker.add(web("asteroid-a", "10.2.0.2"));
+    let own = b"# f\xfcr alle\nfrontend own\n    bind :80\n";
+    fs::write(sandbox.config_path(), own).expect("a config");
+    let fragment = "if ! grep -q 'frontend own' \"$2\"; then echo 'odd trouble' >&2; status=5; fi";
+    sandbox.script.on("reload", fragment);
+    sandbox
+        .sync(&[])
+        .exits(1)
+        .says(&["odd trouble", "was put back and is live"]);
+    assert_eq!(fs::read(sandbox.config_path()).expect("a config"), own);
+}
+
 #[test]
 fn a_haproxy_that_is_down_takes_the_file_when_it_starts() {
     let (sandbox, _) = standing("down");
@@ -799,6 +859,32 @@ fn takes_nobody_away(sandbox: &Sandbox) {
     assert!(sandbox.routes().has("10.2.0.9:80"));
 }
 
+/// What HAProxy took is written down in two files, and the second one is missing after a kill between them.
+#[test]
+fn an_inspect_that_fails_takes_nobody_away_after_half_a_memory() {
+    let sandbox = Sandbox::new("half");
+    sandbox.docker.add(web("asteroid-a", "10.2.0.2"));
+    sandbox.sync(&[]).exits(0);
+    let taken = sandbox.state().join("taken.json");
+    let earlier = fs::read(&taken).expect("what was taken first");
+    sandbox.docker.add(web("asteroid-b", "10.2.0.3"));
+    sandbox.sync(&[]).exits(0);
+    fs::write(&taken, earlier).expect("as before");
+    let broken = crate::support::wire::answer(
+        "500 Internal Server Error",
+        "application/json",
+        r#"{"message":"broken"}"#,
+    );
+    let id = sandbox.docker.id("asteroid-b");
+    sandbox
+        .docker
+        .misbehave(&id, usize::MAX, Reply::Raw(broken));
+    sandbox.docker.add(web("asteroid-c", "10.2.0.4"));
+    sandbox.sync(&[]).exits(1).says(&["broken", "stands"]);
+    let all = ["10.2.0.2:80", "10.2.0.3:80", "10.2.0.4:80"];
+    assert_eq!(sandbox.routes().all(), all);
+}
+
 /// Found by the fault campaign: exit code 0, and a new container was not there.
 #[test]
 fn an_inspect_that_fails_once_is_tried_again() {
@@ -841,6 +927,36 @@ fn a_table_names_the_state_file_of_the_built_in_registry() {
     assert!(sandbox.state().join("office.json").exists());
     sandbox.sync(&[]).exits(0);
     assert!(sandbox.state().join("cosmonaut.json").exists());
+}
+
+/// It may have the very file mounted, and would never see another one in its place.
+#[test]
+fn a_haproxy_that_docker_does_not_tell_of_keeps_its_file() {
+    use std::os::unix::fs::MetadataExt;
+    let sandbox = Sandbox::new("untold");
+    let path = sandbox.config_path();
+    let source = path.display().to_string();
+    let haproxy = Container::new("haproxy", "10.2.0.200");
+    sandbox
+        .docker
+        .add(haproxy.with_mount(&source, "/usr/local/etc/haproxy/haproxy.cfg"));
+    sandbox.docker.add(web("asteroid-a", "10.2.0.2"));
+    sandbox.sync(&[]).exits(0);
+    let inode = || fs::metadata(&path).expect("the file").ino();
+    let mounted = inode();
+    let broken = crate::support::wire::answer(
+        "500 Internal Server Error",
+        "application/json",
+        r#"{"message":"broken"}"#,
+    );
+    let id = sandbox.docker.id("haproxy");
+    sandbox
+        .docker
+        .misbehave(&id, usize::MAX, Reply::Raw(broken));
+    sandbox.docker.add(web("asteroid-b", "10.2.0.3"));
+    sandbox.sync(&[]).says(&["may be mounted"]);
+    assert_eq!(sandbox.routes().all(), ["10.2.0.2:80", "10.2.0.3:80"]);
+    assert_eq!(inode(), mounted, "the file that HAProxy has mounted");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::deadline::{SOON, stays, wait_for};
 use crate::support::fake_docker::{Container, FakeDocker};
 use crate::support::sandbox::{Running, Sandbox};
+use crate::support::tmpfs::{self, Bound, Tmpfs};
 use crate::support::wire::Reply;
 
 /// What "at once" means on a busy test machine: far below any settle, retry or resync of seconds.
@@ -647,6 +648,55 @@ fn a_last_good_file_that_haproxy_did_not_take_back_is_not_believed_live() {
     assert_eq!(sandbox.script.of("reload").len(), before + 1);
 }
 
+/// The last good file is known by heart then: it is what lay there, though it was written over.
+#[test]
+fn what_was_written_over_is_put_back_where_the_last_good_file_is_damaged() {
+    if tmpfs::left_out() {
+        return;
+    }
+    let sandbox = two("written-over");
+    let bound = Bound::file(&sandbox.root.join("bound.cfg"), &sandbox.config_path());
+    sandbox.sync(&[]).exits(0);
+    let mut watch = sandbox.watch(&[]);
+    sandbox.docker.wait_subscribed(1);
+    stays("nothing to do", Duration::from_millis(500), || {
+        sandbox.script.of("reload").len() == 1
+    });
+    let config = sandbox.config();
+    std::fs::write(sandbox.state().join("last-good.cfg"), "global\n").expect("damaged");
+    sandbox.script.on(
+        "reload",
+        "if grep -q 10.4.0.4 \"$2\"; then echo 'bind trouble' >&2; status=5; fi",
+    );
+    sandbox.docker.run(web("asteroid-c", "10.4.0.4"));
+    watch.wait_log("bind trouble", SOON);
+    watch.wait_log("was put back", SOON);
+    assert_eq!(sandbox.config(), config);
+    watch.stop();
+    drop(bound);
+}
+
+/// The config lies elsewhere; what HAProxy took cannot be written down.
+#[test]
+fn a_full_state_directory_makes_no_reload_of_every_look() {
+    if tmpfs::left_out() {
+        return;
+    }
+    let sandbox = two("full-state");
+    let disk = Tmpfs::over(&sandbox.state(), 64);
+    let config = sandbox.root.join("haproxy.cfg").display().to_string();
+    let watch = sandbox.settled_watch(&["--config", &config, "--resync", "1s"]);
+    disk.fill();
+    let before = sandbox.script.of("reload").len();
+    sandbox.docker.run(web("asteroid-c", "10.4.0.4"));
+    sandbox.script.wait_reloads(before + 1, SOON);
+    stays("no more reloads", Duration::from_secs(4), || {
+        sandbox.script.of("reload").len() <= before + 1
+    });
+    watch.stop();
+    drop(disk);
+}
+
 #[test]
 fn a_refused_config_is_reported_and_others_go_on() {
     let sandbox = two("refuses");
@@ -748,6 +798,24 @@ fn sigterm_ends_it_while_it_waits_for_another_pass() {
     let said = watch.stderr();
     assert!(!said.contains("error"), "{said}");
     assert!(sync.ended(2 * SOON).is_some_and(|status| status.success()));
+}
+
+#[test]
+fn a_pass_that_cannot_be_locked_ends_no_event_stream() {
+    let sandbox = two("no-lock");
+    let mut watch = sandbox.settled_watch(&[]);
+    let streams = sandbox.docker.streams();
+    let away = sandbox.root.join("away");
+    std::fs::rename(sandbox.state(), &away).expect("moved");
+    sandbox.docker.run(web("asteroid-c", "10.4.0.4"));
+    watch.wait_log("cannot lock", SOON);
+    stays("the stream", Duration::from_millis(500), || {
+        sandbox.docker.streams() == streams
+    });
+    std::fs::rename(&away, sandbox.state()).expect("moved back");
+    sandbox.wait_config("what is owed", SOON, |routes| routes.has("10.4.0.4:80"));
+    assert_eq!(sandbox.docker.streams(), streams);
+    watch.stop();
 }
 
 #[test]

@@ -15,4 +15,5 @@ pub mod real_podman;
 pub mod routes;
 pub mod sandbox;
 pub mod script;
+pub mod tmpfs;
 pub mod wire;
