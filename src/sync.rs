@@ -368,9 +368,10 @@ impl Syncer {
     /// Gives HAProxy an earlier config and holds it: passes change nothing until the hold ends.
     ///
     /// # Errors
-    /// When HAProxy does not take it. Nothing new is held then.
+    /// When HAProxy does not take it, or has its configs from another file. Nothing new is held then.
     pub fn roll_back(&mut self, wanted: Option<u32>) -> Result<(Entry, Ended)> {
         let _lock = self.lock()?;
+        self.haproxy.last_took_this_file()?;
         let entries = self.history.entries()?;
         let earlier = self.history.hold()?;
         let present = self.haproxy.taken();

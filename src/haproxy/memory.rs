@@ -45,6 +45,11 @@ struct Record {
     loaded: Option<String>,
 }
 
+fn read(bytes: &[u8]) -> Option<Record> {
+    let record: Record = json::read(bytes).ok()?;
+    (record.version == VERSION).then_some(record)
+}
+
 /// The two files.
 #[derive(Debug, Clone)]
 pub struct Memory {
@@ -74,13 +79,22 @@ impl Memory {
         {
             return Some(taken.clone());
         }
-        let record: Record = json::read(&written?).ok()?;
-        let ours = record.version == VERSION && record.config == self.config;
-        ours.then(|| Taken {
+        let record = read(&written?).filter(|record| record.config == self.config)?;
+        Some(Taken {
             loaded: record.loaded.unwrap_or_else(|| record.fingerprint.clone()),
             fingerprint: record.fingerprint,
             request: record.request,
         })
+    }
+
+    /// The config file that HAProxy last took, if it is there and not the one that this is about.
+    pub fn other_config(&self) -> Option<PathBuf> {
+        let record = read(&std::fs::read(&self.taken).ok()?)?;
+        let (other, ours) = (
+            record.config.canonicalize().ok()?,
+            self.config.canonicalize(),
+        );
+        (ours.ok().as_ref() != Some(&other)).then_some(record.config)
     }
 
     /// The last config that HAProxy took, with its fingerprint.

@@ -275,6 +275,23 @@ impl Haproxy {
         self.memory.taken().map(|taken| taken.fingerprint)
     }
 
+    /// Whether it was this config file that HAProxy last took, as far as is known.
+    ///
+    /// # Errors
+    /// When it was another one: the options are not those of `watch`.
+    pub fn last_took_this_file(&self) -> Result<()> {
+        let Some(other) = self.memory.other_config() else {
+            return Ok(());
+        };
+        let (ours, other) = (self.settings.config.display(), other.display());
+        Err(Error::new(
+            format!("cannot go back to an earlier config in {ours}"),
+            format!("the configs of this state directory were in {other}"),
+        )
+        .hint(format!("give the options of watch: --config {other}"))
+        .kind(Kind::Usage))
+    }
+
     /// What [`Haproxy::apply`] would do with this config. Changes nothing.
     pub fn plan(&self, text: &str) -> Plan {
         let wanted = config::with_fingerprint(text);

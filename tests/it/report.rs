@@ -525,6 +525,13 @@ fn history_rollback_and_resume() {
         .run("rollback", &["9"])
         .exits(1)
         .says(&["the history has 3"]);
+    // Without the options of the others it would be written where HAProxy does not look.
+    let elsewhere = sandbox.state().join("elsewhere.cfg").display().to_string();
+    sandbox
+        .run("rollback", &["2", "--config", &elsewhere])
+        .exits(2)
+        .says(&["elsewhere.cfg", "give the options of watch: --config"]);
+    assert!(!std::path::Path::new(&elsewhere).exists());
     sandbox
         .run("plan", &[])
         .exits(3)
