@@ -5,8 +5,7 @@
 //! Reads `Type`, `Action`, `Actor` and `timeNano` alone: Docker 29 dropped `status`, `id` and `from`.
 //! Rules: Docker Engine API, "SystemEvents"; differences found on Podman 4.3.
 
-use std::io::BufRead;
-
+use memchr::memchr;
 use serde::Deserialize;
 
 use super::container::signal_number;
@@ -102,13 +101,10 @@ impl Lines {
     pub fn next_event(&mut self) -> Option<Event> {
         loop {
             let unseen = self.buffer.get(self.scanned..).unwrap_or_default();
-            let mut rest = unseen;
-            // Reading from a slice cannot fail; std's search for the line end is the fast one.
-            let seen = rest.skip_until(b'\n').unwrap_or_default();
-            let whole = seen > 0 && unseen.get(seen - 1) == Some(&b'\n');
-            self.scanned += seen;
+            let end = memchr(b'\n', unseen);
+            self.scanned += end.map_or(unseen.len(), |end| end + 1);
             let line = self.start..self.scanned;
-            if !whole {
+            if end.is_none() {
                 if line.len() > LINE_BYTES_MAX {
                     self.skipping = true;
                 }
@@ -264,7 +260,7 @@ struct Attributes<'a> {
 /// serde_json reads every other line: `None` says that this is one. Unlike serde_json it does not mind a control
 /// character, or bytes that are not UTF-8, in a part that nobody asked for.
 fn plain(line: &[u8]) -> Option<Message<'_>> {
-    if line.contains(&b'\\') {
+    if memchr(b'\\', line).is_some() {
         return None;
     }
     let mut message = Message::default();
@@ -330,11 +326,10 @@ impl<'a> Plain<'a> {
 
     fn text(&mut self) -> Option<&'a [u8]> {
         self.byte(b'"')?;
-        let whole = self.0;
-        // Reading from a slice cannot fail.
-        let seen = self.0.skip_until(b'"').ok()?;
-        let (end, text) = whole.get(..seen)?.split_last()?;
-        (*end == b'"').then_some(text)
+        let (text, rest) = self.0.split_at_checked(memchr(b'"', self.0)?)?;
+        self.0 = rest;
+        self.byte(b'"')?;
+        Some(text)
     }
 
     /// Two with one key are no event to serde, and an empty first one would not be seen here.

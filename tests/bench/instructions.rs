@@ -35,7 +35,14 @@ const GROWTH_MAX: f64 = 1.05;
 pub fn work(name: &str, times: usize) {
     match name {
         "events" => {
-            let bytes = crate::storm::events(&crate::daemon_of(20), 10_000);
+            // As they come out of their chunks.
+            let stream = crate::storm::events(&crate::daemon_of(20), 10_000);
+            let lines = stream.split_inclusive(|byte| *byte == b'\n');
+            let bytes: Vec<u8> = lines
+                .filter(|line| line.starts_with(b"{"))
+                .flatten()
+                .copied()
+                .collect();
             for _ in 0..times {
                 let mut lines = Lines::new();
                 let mut count = 0;
