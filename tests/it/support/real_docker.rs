@@ -92,6 +92,8 @@ impl Docker {
         let shared = Docker::shared();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("csm-own-{}-{number}", std::process::id()));
+        // In processes of its own each soak has the number of one before, which may have been killed.
+        let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder for a daemon");
         // A namespace without a way out; `cat` holds it until its stdin is closed.
         let namespace = Command::new("unshare")
