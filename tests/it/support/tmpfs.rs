@@ -5,14 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Whether nothing can be mounted, which is said then.
+/// Whether this is left out on request: without Docker there need be no root either.
 pub fn left_out() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let root = std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
-    if !root {
-        println!("left out: to mount something needs root");
-    }
-    !root
+    super::real_docker::left_out("docker")
 }
 
 /// A small file system.
