@@ -369,10 +369,9 @@ fn finish(file: &File, old: Option<&fs::Metadata>) -> io::Result<()> {
 pub fn is_mount(path: &Path) -> bool {
     let file = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::empty());
     let root = StatxAttributes::MOUNT_ROOT;
-    let is_none = file.is_ok_and(|file| {
+    !file.is_ok_and(|file| {
         file.stx_attributes_mask.contains(root) && !file.stx_attributes.contains(root)
-    });
-    !is_none
+    })
 }
 
 fn is_mount_error(cause: &io::Error) -> bool {

@@ -226,6 +226,7 @@ impl Inventory {
         let lenders: Set<String> = order::gathered(self.lenders().into_iter().map(str::to_owned));
         let mut inspect = room::passing(rows.len());
         let mut listed = Vec::new();
+        self.haproxy_there = None;
         for row in rows {
             if row.name == self.interest.haproxy {
                 self.haproxy_there = Some(row.id.clone());

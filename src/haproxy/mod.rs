@@ -232,8 +232,7 @@ impl Haproxy {
     /// The config that HAProxy took last, if it is known. Where only a part of that was written down, since we were
     /// killed or the disk was full, it is the one at its path, if that is ours.
     pub fn last_good(&self) -> Option<String> {
-        let remembered = self.memory.last_good().map(|(text, _)| text);
-        remembered.or_else(|| self.on_disk().filter(|text| is_ours(text)))
+        last_good(&self.memory, &self.file())
     }
 
     /// When HAProxy took the config that [`Haproxy::routed`] is of.
@@ -353,15 +352,7 @@ impl Haproxy {
         let path = self.target();
         let before = self.file();
         let memory = self.memory.clone();
-        let last_good = LazyCell::new(|| {
-            let remembered = memory.last_good().map(|(text, _)| text);
-            remembered.or_else(|| {
-                before
-                    .text()
-                    .filter(|text| is_ours(text))
-                    .map(str::to_owned)
-            })
-        });
+        let last_good = LazyCell::new(|| last_good(&memory, &before));
         // Taken apart only when services are or have to be held back: at 10,000 services that costs more
         // than all the rest.
         let old = LazyCell::new(|| {
@@ -812,6 +803,15 @@ fn shown(taken: &Taken) -> Shown<'_> {
 fn carries(text: &str, fingerprint: &str) -> bool {
     let (config, said) = config::split_fingerprint(text);
     said == Some(fingerprint) && config::fingerprint(config) == fingerprint
+}
+
+/// See [`Haproxy::last_good`]; `file` is the one at the config's path.
+fn last_good(memory: &Memory, file: &OnDisk) -> Option<String> {
+    let remembered = memory.last_good().map(|(text, _)| text);
+    remembered.or_else(|| {
+        let text = file.text().filter(|text| is_ours(text))?;
+        Some(text.to_owned())
+    })
 }
 
 /// Whether a text is a config of ours, and whole.

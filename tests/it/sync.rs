@@ -829,14 +829,9 @@ fn takes_nobody_away(sandbox: &Sandbox) {
     let alone = Container::serving("asteroid-d", "10.2.0.9", "api", "api.example");
     sandbox.docker.add(alone.with_env("COOKIE", "S"));
     sandbox.sync(&[]).exits(0);
-    let broken = crate::support::wire::answer(
-        "500 Internal Server Error",
-        "application/json",
-        r#"{"message":"broken"}"#,
-    );
     for name in ["asteroid-b", "asteroid-d"] {
         let id = sandbox.docker.id(name);
-        let reply = Reply::Raw(broken.clone());
+        let reply = Reply::broken();
         sandbox.docker.misbehave(&id, usize::MAX, reply);
     }
     for (name, ip) in [("asteroid-c", "10.2.0.4"), ("asteroid-e", "10.2.0.5")] {
@@ -870,15 +865,8 @@ fn an_inspect_that_fails_takes_nobody_away_after_half_a_memory() {
     sandbox.docker.add(web("asteroid-b", "10.2.0.3"));
     sandbox.sync(&[]).exits(0);
     fs::write(&taken, earlier).expect("as before");
-    let broken = crate::support::wire::answer(
-        "500 Internal Server Error",
-        "application/json",
-        r#"{"message":"broken"}"#,
-    );
     let id = sandbox.docker.id("asteroid-b");
-    sandbox
-        .docker
-        .misbehave(&id, usize::MAX, Reply::Raw(broken));
+    sandbox.docker.misbehave(&id, usize::MAX, Reply::broken());
     sandbox.docker.add(web("asteroid-c", "10.2.0.4"));
     sandbox.sync(&[]).exits(1).says(&["broken", "stands"]);
     let all = ["10.2.0.2:80", "10.2.0.3:80", "10.2.0.4:80"];
@@ -944,15 +932,8 @@ fn a_haproxy_that_docker_does_not_tell_of_keeps_its_file() {
     sandbox.sync(&[]).exits(0);
     let inode = || fs::metadata(&path).expect("the file").ino();
     let mounted = inode();
-    let broken = crate::support::wire::answer(
-        "500 Internal Server Error",
-        "application/json",
-        r#"{"message":"broken"}"#,
-    );
     let id = sandbox.docker.id("haproxy");
-    sandbox
-        .docker
-        .misbehave(&id, usize::MAX, Reply::Raw(broken));
+    sandbox.docker.misbehave(&id, usize::MAX, Reply::broken());
     sandbox.docker.add(web("asteroid-b", "10.2.0.3"));
     sandbox.sync(&[]).says(&["may be mounted"]);
     assert_eq!(sandbox.routes().all(), ["10.2.0.2:80", "10.2.0.3:80"]);

@@ -1029,14 +1029,9 @@ fn a_lone_change_outlives_a_kill_and_an_inspect_that_fails() {
     ));
     watch.wait_log("10.4.0.6:80", SOON);
     watch.kill();
-    let broken = crate::support::wire::answer(
-        "500 Internal Server Error",
-        "application/json",
-        r#"{"message":"broken"}"#,
-    );
     for name in ["asteroid-new", "asteroid-api"] {
         let id = sandbox.docker.id(name);
-        let reply = Reply::Raw(broken.clone());
+        let reply = Reply::broken();
         sandbox.docker.misbehave(&id, usize::MAX, reply);
     }
     sandbox.sync(&[]).exits(1);

@@ -249,6 +249,15 @@ impl Reply {
     pub fn closed() -> Reply {
         Reply::Raw(Vec::new())
     }
+
+    /// A daemon that fails and says no more than that.
+    pub fn broken() -> Reply {
+        Reply::Raw(answer(
+            "500 Internal Server Error",
+            "application/json",
+            r#"{"message":"broken"}"#,
+        ))
+    }
 }
 
 /// Plays a reply on the wire; `true` when the usual answer is to follow.
