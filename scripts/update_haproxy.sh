@@ -76,14 +76,14 @@ name_of() {
     { read -r command <"/proc/$1/comm"; } 2>/dev/null
 }
 
-# Sets state and parent of process $1.
+# Sets of process $1: state, parent, start_tick, stack_at (where its stack begins; 0 for who may not know) and catches
+# (the signals, as bits).
 stat_of() {
-    state='' parent=''
+    state='' parent='' start_tick='' stack_at=0 catches=0
     { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
-    stat=${stat##*) }
-    state=${stat%% *}
-    stat=${stat#* }
-    parent=${stat%% *}
+    # shellcheck disable=SC2086 # words
+    set -- ${stat##*) }
+    state=${1:-} parent=${2:-} start_tick=${20:-} stack_at=${26:-0} catches=${32:-0}
 }
 
 alive() { stat_of "$1" && [ "$state" != Z ] && [ "$state" != X ]; }
@@ -107,32 +107,27 @@ list_workers() {
     return 0
 }
 
-# Is the master $1 ready for a signal? While it loads a file it ignores USR2, and one that comes then is lost.
+# Is the master $1 ready for a signal? While it loads a file it ignores USR2 (12, bit 11), and one that comes then is
+# lost. Sets generation: a text that is another one each time that it has loaded its file, since it executes itself anew.
+# Where its stack is tells, if the kernel puts each elsewhere; else the counters in its environment, for a program more.
 ready() {
-    while read -r key value; do
-        case $key in
-        SigCgt:)
-            # USR2 is signal 12: bit 11, the upper half of the third hex digit from the right.
-            case $value in
-            *[89abcdef]??) return 0 ;;
-            *) return 1 ;;
-            esac
-            ;;
-        esac
-    done 2>/dev/null <"/proc/$1/status"
-    return 1
+    stat_of "$1"
+    generation=$stack_at
+    [ "$random" != 0 ] && [ "$stack_at" != 0 ] || generation=$(cksum 2>/dev/null <"/proc/$1/environ")
+    [ $((catches >> 11 & 1)) = 1 ]
 }
-
-# A text that changes each time that the master $1 loads its file: the counters in its environment.
-generation() { cksum 2>/dev/null <"/proc/$1/environ"; }
 
 # Sets program, files (one a line), mode (W, Ws or nothing), master_socket, pidfile and checks from the command line of
 # process $1, unless they are of it already.
 read_arguments() {
     [ "$1" != "$arguments_of" ] || return 0
-    arguments_of=$1
+    take_arguments "$1" "$(tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline")"
+}
+
+# The same from its arguments $2, one a line.
+take_arguments() {
+    arguments_of=$1 arguments=$2
     program='' files='' mode='' master_socket='' pidfile='' checks='' last=''
-    arguments=$(tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline")
     while IFS= read -r argument; do
         [ -n "$program" ] || program=$argument
         case $last in
@@ -172,6 +167,8 @@ END
 
 # Is process $1 in another pid namespace than ours, that is, in a container?
 in_container() {
+    # shellcheck disable=SC3013 # dash, busybox and bash all know -ef
+    [ "/proc/$1/ns/pid" -ef /proc/self/ns/pid ] && return 1
     while read -r key value; do
         case $key in
         NSpid:)
@@ -195,7 +192,9 @@ list_haproxys() { haproxys=$(cd /proc && grep -l '^haproxy' [0-9]*/comm 2>/dev/n
 #   inner_pid   the same in some container; used where there is no docker command to ask
 #   stranger    a process of this machine that reads other files, and stranger_files
 find_haproxy() {
+    by_note=yes
     if find_again "$1"; then return; fi
+    by_note=
     forget_found
     list_haproxys
     for path in $haproxys; do
@@ -209,17 +208,27 @@ find_haproxy() {
 # hundreds of processes more. Of several plain processes the right one has to be looked for.
 find_again() {
     forget_found
-    pid=
-    [ -n "$note" ] && [ -r "$note" ] && { read -r pid <"$note"; } 2>/dev/null
+    pid='' noted_tick='' arguments=''
+    [ -n "$note" ] && [ -r "$note" ] && {
+        read -r pid noted_tick
+        while IFS= read -r argument; do arguments=$arguments$argument$newline; done
+    } 2>/dev/null <"$note"
     case $pid in '' | *[!0-9]*) return 1 ;; esac
     name_of "$pid"
     case $command in haproxy*) ;; *) return 1 ;; esac
+    # The same process has the same arguments, but for what a master adds when it executes itself.
+    take_arguments "$pid" "$arguments"
     take_for_found "$pid" "$1"
-    [ -n "$host_pid" ] && [ -n "$mode" ]
+    if [ -n "$host_pid" ] && [ -n "$mode" ] && [ "$start_tick" = "$noted_tick" ]; then return 0; fi
+    arguments_of=
+    return 1
 }
 
+# Notes the master that was found by looking.
 note_found() {
-    if [ -n "$note" ] && [ -n "$host_pid" ] && [ -n "$mode" ]; then printf '%s\n' "$host_pid" >"$note"; fi
+    [ -n "$note" ] && [ -n "$host_pid" ] && [ -n "$mode" ] && [ -z "$by_note" ] || return 0
+    read_arguments "$host_pid"
+    stat_of "$host_pid" && printf '%s %s\n%s\n' "$host_pid" "$start_tick" "$arguments" >"$note"
 } 2>/dev/null
 
 forget_found() { host_pid='' host_pids='' inner_pid='' stranger='' stranger_files=''; }
@@ -315,9 +324,10 @@ reload_master() {
     tries=0
     while [ "$tries" -lt "$TRIGGERS_MAX" ] && [ "$now" -lt "$end" ]; do
         tries=$((tries + 1))
+        [ "$tries" = 1 ] || ready "$pid"
+        loaded=$generation
         list_workers "$pid"
         elders=$workers
-        loaded=$(generation "$pid")
         "$trigger" "$pid" || return 1
         clock
         watch_worker "$pid" "$now"
@@ -357,12 +367,11 @@ watch_worker() {
         pause "$wait_s"
         wait_s=0.01
         clock
-        alive "$1" || return 3
         # In this order: a master that has loaded again and is ready, and still has no new worker, has refused.
-        changed=no
-        if [ -z "$born" ] && [ $((now - $2)) -ge 3 ] && [ "$(generation "$1")" != "$loaded" ]; then changed=yes; fi
-        ready=no
+        ready=no changed=no
         if ready "$1"; then ready=yes; fi
+        case $state in '' | Z | X) return 3 ;; esac
+        if [ -z "$born" ] && [ "$generation" != "$loaded" ]; then changed=yes; fi
         list_workers "$1"
         fresh='' left=no
         for worker in $workers; do
@@ -1033,6 +1042,8 @@ main() {
     timeout_command=
     if have timeout; then timeout_command=timeout; fi
     arguments_of=
+    random=0
+    { read -r random </proc/sys/kernel/randomize_va_space; } 2>/dev/null
     note=${COSMONAUT_STATE_DIR:+$COSMONAUT_STATE_DIR/.haproxy-master}
     docker=
     if have docker; then docker=docker; elif have podman; then docker=podman; fi

@@ -71,3 +71,18 @@ fn an_unknown_option_is_named() {
         assert_eq!(words.lines().count(), 1, "{}: {words}", script.display());
     }
 }
+
+/// dash takes `kill -KILL -- -PID` for two processes, the first without a number, and ends neither.
+#[test]
+fn a_group_is_ended_in_words_that_each_shell_knows() {
+    let ends: Vec<_> = all()
+        .into_iter()
+        .flat_map(|(_, text)| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| line.contains("kill -KILL "))
+        .collect();
+    assert!(
+        ends.iter()
+            .any(|line| line.contains("kill -KILL \"-$bench\""))
+    );
+    assert!(ends.iter().all(|line| !line.contains(" -- ")), "{ends:?}");
+}
