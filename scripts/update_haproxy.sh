@@ -18,6 +18,7 @@
 #   COSMONAUT_HAPROXY_SOCKET     HAProxy's runtime socket, a path or HOST:PORT
 #   COSMONAUT_HAPROXY_MASTER     HAProxy's master socket (haproxy -S), a path or HOST:PORT
 #   COSMONAUT_FINGERPRINT        16 hex; the config ends in "global", "description cosmonaut:FINGERPRINT"
+#   COSMONAUT_CHROOT             "none": the file has no such word, and the check need not look for it
 #   DOCKER_HOST                  the daemon, as the docker command understands it
 #
 # Which HAProxy it is, in this order:
@@ -924,8 +925,7 @@ chroot_works() {
     pid=${host_pid:-$inner_pid}
     [ -n "$pid" ] || return 0
     # The last one counts.
-    # shellcheck disable=SC2016 # a line of sed's
-    folder=$(sed -n -e '/^[[:space:]]*chroot[[:space:]]/{s/^[[:space:]]*chroot[[:space:]]*\([^[:space:]]*\).*/\1/;h;}' -e '${g;p;}' "$1")
+    folder=$(sed -n -e "/^[[:space:]]*chroot[[:space:]]/{s/^[[:space:]]*chroot[[:space:]]*['\"]\{0,1\}\([^[:space:]'\"]*\).*/\1/;h;}" -e '${g;p;}' "$1")
     [ -n "$folder" ] || return 0
     user=0
     while read -r key value; do
@@ -945,6 +945,10 @@ chroot_works() {
 
 check() {
     find_haproxy "$config"
+    if [ "${COSMONAUT_CHROOT:-}" = none ]; then
+        check_by_haproxy "$1"
+        return
+    fi
     # Beside HAProxy's own check; most configs do not say it.
     grep -q '^[[:space:]]*chroot[[:space:]]' "$1" &
     grep_pid=$!

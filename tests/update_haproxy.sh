@@ -192,6 +192,7 @@ for mode in '-W' ''; do
         try "$what: refused after the check" 'install 6 "bind 192.0.2.1:1"; run 0 "" check "$dir/haproxy.cfg" && run 1 "old" reload "$dir/haproxy.cfg" && serves 5'
         try "$what: the last good file again" 'install 5; run 0 "" reload "$dir/haproxy.cfg" && serves 5'
         try "$what: a chroot that would end it" 'config 7; echo "    chroot /nowhere" >>"$dir/haproxy.cfg.new"; run 1 chroot check "$dir/haproxy.cfg.new"'
+        try "$what: a chroot that does not" 'config 7; echo "    chroot \"/tmp\"" >>"$dir/haproxy.cfg.new"; run 0 "" check "$dir/haproxy.cfg.new"'
         try "$what: a socket that does not answer" 'install 8; COSMONAUT_HAPROXY_SOCKET=$dir/none.sock; export COSMONAUT_HAPROXY_SOCKET; run 1 none.sock reload "$dir/haproxy.cfg"; r=$?; unset COSMONAUT_HAPROXY_SOCKET; [ $r = 0 ]'
         stop_host
         try "$what: not running" 'install 9; run 4 "not running" reload "$dir/haproxy.cfg"'

@@ -164,6 +164,7 @@ fn the_readme_says_what_the_table_says() {
 #[test]
 fn the_pages_name_no_unknown_variable() {
     let others = [
+        "COSMONAUT_CHROOT",
         "COSMONAUT_FINGERPRINT",
         "DOCKER_CONTEXT",
         "DOCKER_CONFIG",

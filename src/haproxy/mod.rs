@@ -590,7 +590,8 @@ impl Haproxy {
         // On a disk that others write to this takes as long as a small check, and neither needs the other.
         let (at, mut synced) = (staged.path().to_owned(), Ok(()));
         let script = &self.settings.script;
-        let checked = script.check(&at, text.fingerprint(), || synced = staged.sync())?;
+        let (config, fingerprint) = (text.config(), text.fingerprint());
+        let checked = script.check(&at, config, fingerprint, || synced = staged.sync())?;
         synced?;
         let accepted = match checked {
             Checked::Accepted => true,

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use memchr::memmem;
+
 use crate::error::{Error, Kind, Result};
 use crate::program;
 
@@ -16,6 +18,9 @@ pub const BUILT_IN: &str = include_str!("../../scripts/update_haproxy.sh");
 
 /// What runs the built-in script.
 pub const SHELL: &str = "/bin/sh";
+
+/// Told to a check of a text without this word, so that no program need look for it; most texts are.
+const NO_CHROOT: (&str, &str) = ("COSMONAUT_CHROOT", "none");
 
 /// Most lines of the script's output that one message repeats.
 const OUTPUT_LINES_MAX: usize = 8;
@@ -94,13 +99,14 @@ impl Script {
         }
     }
 
-    /// Has the target's own HAProxy check a staged config, and does `beside` meanwhile.
+    /// Has the target's own HAProxy check the config `text`, staged in this file, and does `beside` meanwhile.
     ///
     /// # Errors
     /// When the script cannot be run, ends in a way that is not in its contract, or exceeds its time.
     pub fn check(
         &self,
         staged: &Path,
+        text: &str,
         fingerprint: &str,
         beside: impl FnOnce(),
     ) -> Result<Checked> {
@@ -110,7 +116,11 @@ impl Script {
                 "there is no {SHELL} here for the built-in script"
             )));
         }
-        let (status, words) = self.run("check", staged, fingerprint, beside)?;
+        let mut command = self.command("check", staged, fingerprint);
+        if memmem::find(text.as_bytes(), b"chroot").is_none() {
+            command.env(NO_CHROOT.0, NO_CHROOT.1);
+        }
+        let (status, words) = self.run(command, "check", staged, beside)?;
         match status.code() {
             Some(ACCEPTED) => Ok(Checked::Accepted),
             Some(REFUSED) => Ok(Checked::Refused(words)),
@@ -124,7 +134,8 @@ impl Script {
     /// # Errors
     /// When the script cannot be run or exceeds its time.
     pub fn reload(&self, config: &Path, fingerprint: &str) -> Result<Reloaded> {
-        let (status, words) = self.run("reload", config, fingerprint, || ())?;
+        let command = self.command("reload", config, fingerprint);
+        let (status, words) = self.run(command, "reload", config, || ())?;
         Ok(match status.code() {
             Some(0) => Reloaded::Live,
             Some(NOT_RUNNING) => Reloaded::NotRunning(words),
@@ -142,14 +153,12 @@ impl Script {
 
     fn run(
         &self,
+        command: Command,
         mode: &str,
         path: &Path,
-        fingerprint: &str,
         beside: impl FnOnce(),
     ) -> Result<(ExitStatus, String)> {
         let name = format!("{} {mode} {}", self.name(), path.display());
-        let mut command = self.command(mode, path);
-        command.env("COSMONAUT_FINGERPRINT", fingerprint);
         let ended = program::run_beside(
             command,
             &name,
@@ -171,7 +180,7 @@ impl Script {
         ))
     }
 
-    fn command(&self, mode: &str, path: &Path) -> Command {
+    fn command(&self, mode: &str, path: &Path, fingerprint: &str) -> Command {
         let mut command = match &self.path {
             Some(script) => Command::new(script),
             None => {
@@ -182,8 +191,11 @@ impl Script {
         };
         command.arg(mode).arg(path);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        // Keys for Cosmos are none of the script's business.
-        command.env_remove("COSMONAUT_COSMOS_HEADERS");
+        command.env("COSMONAUT_FINGERPRINT", fingerprint);
+        // Keys for Cosmos are none of the script's business; what a text has not is said of one text.
+        for name in ["COSMONAUT_COSMOS_HEADERS", NO_CHROOT.0] {
+            command.env_remove(name);
+        }
         // A HAProxy that it starts would speak to our service manager in our name.
         for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
             command.env_remove(name);

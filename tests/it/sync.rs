@@ -149,11 +149,32 @@ fn the_script_is_handed_what_its_contract_says() {
         "/run/none/master.sock"
     );
     assert_eq!(check.env["DOCKER_HOST"], sandbox.docker.docker_host());
+    assert_eq!(check.env["COSMONAUT_CHROOT"], "none");
     assert_eq!(
         check
             .env
             .get("COSMONAUT_HAPROXY_SOCKET")
             .map_or("", String::as_str),
+        ""
+    );
+}
+
+/// The script has to look for it then, whatever our own environment says.
+#[test]
+fn a_check_of_a_text_with_a_chroot_is_not_told_that_it_has_none() {
+    let sandbox = Sandbox::new("chroot");
+    sandbox.docker.add(web("asteroid-a", "10.2.0.2"));
+    let base = sandbox.root.join("base.cfg");
+    let text = "global\n    chroot /var/lib/haproxy\ndefaults\n    mode http\nfrontend web\n    bind :80\n";
+    std::fs::write(&base, text).expect("a base");
+    let mut command = sandbox.usual_command("sync", &["--base", &base.display().to_string()]);
+    command.env("COSMONAUT_CHROOT", "none");
+    sandbox.finish(command).exits(0);
+    let calls = sandbox.script.calls();
+    let check = calls.first().expect("a check");
+    assert!(check.config.contains("chroot"), "{}", check.config);
+    assert_eq!(
+        check.env.get("COSMONAUT_CHROOT").map_or("", String::as_str),
         ""
     );
 }

@@ -117,7 +117,7 @@ fn script_check(subject: &Subject, text: Option<&str>, budget: Budget) -> Findin
     }
     let shown = subject.config.display();
     let said = config::split_fingerprint(text).1.unwrap_or_default();
-    match subject.script.check(&subject.config, said, || ()) {
+    match subject.script.check(&subject.config, text, said, || ()) {
         Ok(Checked::Accepted) => {
             Finding::ok(CHECK, format!("{name} checks; HAProxy accepts {shown}"))
         }
