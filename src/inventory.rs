@@ -738,6 +738,23 @@ mod tests {
     const NANOS: i64 = 1_000_000_000;
 
     #[test]
+    fn each_list_tells_anew_whether_haproxys_container_is_there() {
+        let (mut inventory, now) = inventory();
+        assert!(inventory.haproxy_mounts().is_some(), "none so far");
+        inventory.haproxy_may_be_there();
+        assert_eq!(inventory.haproxy_mounts(), None);
+        let rows = [("h", "haproxy", 1)];
+        listed(&mut inventory, &[], now, false);
+        assert_eq!(inventory.haproxy_mounts(), Some(&[][..]));
+        listed(&mut inventory, &rows, now, false);
+        assert!(inventory.is_haproxy("h"));
+        assert_eq!(inventory.haproxy_mounts(), None, "not looked at yet");
+        listed(&mut inventory, &[], now, false);
+        assert!(!inventory.is_haproxy("h"));
+        assert!(inventory.haproxy_mounts().is_some());
+    }
+
+    #[test]
     fn only_names_that_concern_us_are_inspected() {
         let (mut inventory, now) = inventory();
         let rows = [
