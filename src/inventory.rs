@@ -533,9 +533,20 @@ impl Inventory {
     }
 
     /// Notes a signal. Its stop signal, or the one that nothing survives, takes a container out for as
-    /// long as it may take to stop; returns then until when. Other signals mean nothing to us.
-    pub fn signalled(&mut self, id: &str, signal: u8, now: Instant) -> Option<Instant> {
+    /// long as it may take to stop; returns then until when. Other signals mean nothing to us, nor does one of a
+    /// former life, which a stream that is taken up again repeats: `time_nano` is the daemon's time of the event, 0
+    /// when it does not say.
+    pub fn signalled(
+        &mut self,
+        id: &str,
+        signal: u8,
+        time_nano: i64,
+        now: Instant,
+    ) -> Option<Instant> {
         let known = self.known.get_mut(id)?;
+        if time_nano > 0 && time_nano < known.container.state.started.unix_nanos() {
+            return None;
+        }
         if signal != known.container.stop_signal && signal != SIGKILL {
             return None;
         }
@@ -922,9 +933,9 @@ mod tests {
         let (mut inventory, now) = inventory();
         runs(&mut inventory, "a", "asteroid-a", 1, None);
         for other in [1, 10, 12] {
-            assert_eq!(inventory.signalled("a", other, now), None);
+            assert_eq!(inventory.signalled("a", other, 0, now), None);
         }
-        let until = inventory.signalled("a", 15, now).expect("it is leaving");
+        let until = inventory.signalled("a", 15, 0, now).expect("it is leaving");
         assert_eq!(until, now + 12 * SECOND);
         let leaving = |inventory: &Inventory| {
             inventory
@@ -938,9 +949,18 @@ mod tests {
         );
         assert_eq!(inventory.due(until), ["a"], "it outlived its stop signal");
         assert!(!leaving(&inventory));
-        inventory.signalled("a", 9, now);
+        inventory.signalled("a", 9, 0, now);
         runs(&mut inventory, "a", "asteroid-a", 2, None);
         assert!(!leaving(&inventory), "a new life");
+        let started = inventory.find("a").expect("known").state.started;
+        let before = started.unix_nanos() - 1;
+        assert_eq!(
+            inventory.signalled("a", 9, before, now),
+            None,
+            "a former life"
+        );
+        assert!(!leaving(&inventory));
+        assert!(inventory.signalled("a", 9, before + 1, now).is_some());
     }
 
     #[test]
@@ -1013,7 +1033,7 @@ mod tests {
             Some(2)
         );
         // A stop signal that it has survived holds until the next life.
-        inventory.signalled(&id, 15, now);
+        inventory.signalled(&id, 15, 0, now);
         inventory.inspected(&id, Some(found.clone()), None);
         let mut again = found;
         again.container.state.started.seconds += 1;
@@ -1051,7 +1071,7 @@ mod tests {
         assert_eq!(of(&inventory, "api"), Some(vec![c.clone()]));
         assert_eq!(of(&inventory, "other"), Some(vec![]));
 
-        assert!(inventory.signalled(&b, 15, now).is_some());
+        assert!(inventory.signalled(&b, 15, 0, now).is_some());
         assert_eq!(inventory.take_touched(), touched(&[&b], &["web"]));
         let later = inventory.next_due().expect("it may survive");
         assert_eq!(inventory.due(later), [b.as_str()]);

@@ -645,8 +645,8 @@ impl Syncer {
             ) {
                 overlay.died(id);
             }
-            if let Some((signal, _)) = change.signal {
-                self.inventory.signalled(id, signal, now);
+            if let Some((signal, at)) = change.signal {
+                self.inventory.signalled(id, signal, at, now);
             }
             if look || (change.network && self.inventory.concerns(id)) {
                 // An answer that is still on its way may be older than this event.
@@ -699,8 +699,8 @@ impl Syncer {
                 self.inventory.probed(id, now);
             }
             // Again, for a container that started and was told to stop before this look: it is known only now.
-            if let Some((signal, _)) = change.signal {
-                self.inventory.signalled(id, signal, now);
+            if let Some((signal, at)) = change.signal {
+                self.inventory.signalled(id, signal, at, now);
             }
         }
         self.owed = Look::Changes;
