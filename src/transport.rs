@@ -537,44 +537,41 @@ impl Timed {
     }
 }
 
+/// Tries again what a timeout of the socket or a signal has ended: both lead back to the deadline, which decides.
+fn until_done(mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match attempt() {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            other => return other,
+        }
+    }
+}
+
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
+        until_done(|| {
             self.arm_receive()?;
-            let result = match &mut self.socket {
+            match &mut self.socket {
                 Socket::Unix(socket) => socket.read(buffer),
                 Socket::Tcp(socket) => socket.read(buffer),
-            };
-            match result {
-                // The timeout of the socket and a signal both lead back to the deadline, which decides.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) => {}
-                other => return other,
             }
-        }
+        })
     }
 }
 
 impl Write for Timed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
+        until_done(|| {
             self.arm_send()?;
-            let result = match &mut self.socket {
+            match &mut self.socket {
                 Socket::Unix(socket) => socket.write(bytes),
                 Socket::Tcp(socket) => socket.write(bytes),
-            };
-            match result {
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) => {}
-                other => return other,
             }
-        }
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
