@@ -63,7 +63,14 @@ pub fn take_unless(
         .truncate(false)
         .open(&path)
         .map_err(|e| {
-            Error::new(tried(), e).hint("--state-dir must be a folder that cosmonaut can write")
+            let hint = match e.kind() {
+                // It was there at the start. Made again by us it would lack the lock of who is at work.
+                ErrorKind::NotFound => {
+                    "the state directory is gone: start cosmonaut anew, which makes it"
+                }
+                _ => "--state-dir must be a folder that cosmonaut can write",
+            };
+            Error::new(tried(), e).hint(hint)
         })?;
     let until = Instant::now() + patience;
     let mut pause = PAUSES.0;
@@ -151,5 +158,8 @@ mod tests {
         take(&dir, PASS, Duration::ZERO).expect("free although somebody has the file");
         drop(also);
         std::fs::remove_dir_all(&dir).expect("removed");
+        let gone = take(&dir, PASS, Duration::ZERO).expect_err("no folder");
+        let hint = gone.hint_text().unwrap_or_default();
+        assert!(hint.contains("is gone"), "{gone}: {hint}");
     }
 }
