@@ -12,7 +12,7 @@ use crate::order;
 const PATTERNS_MAX: usize = 50;
 
 /// Names that the real service's template would give to a backend and an acl, and HAProxy refuses:
-/// words of its conditions, its own frontend (3.3), a reserved backend (3.4).
+/// words of its conditions, its own frontend (3.3), a reserved backend (3.4). `or` is one in any case.
 const NAMES_REFUSED: &[&str] = &["or", "if", "unless", "http", "default"];
 
 /// Whether the real service can route a candidate as it is meant; the reason if it cannot.
@@ -35,7 +35,7 @@ pub fn can_send(candidate: &Candidate) -> std::result::Result<(), String> {
             "{name:?} cannot be a service name with Cosmos: letters, digits and `_.:-` only"
         ));
     }
-    if NAMES_REFUSED.contains(&name) {
+    if NAMES_REFUSED.contains(&name) || name.eq_ignore_ascii_case("or") {
         return Err(format!(
             "Cosmos names the backend and the acl after the service, and HAProxy refuses the name {name:?}"
         ));
@@ -167,7 +167,9 @@ mod tests {
         assert!(with(&|c| c.predicate = "-f".to_owned()).contains("without quotes"));
         assert!(with(&|c| c.predicate = " ".to_owned()).contains("no predicate"));
         assert!(with(&|c| c.predicate = "a ".repeat(51)).contains("more than 50"));
-        assert!(with(&|c| c.service_name = "or".to_owned()).contains("refuses the name"));
+        for name in ["or", "Or"] {
+            assert!(with(&|c| c.service_name = name.to_owned()).contains("refuses the name"));
+        }
         assert!(with(&|c| c.service_name = "a b".to_owned()).contains("service name"));
         assert!(with(&|c| c.cookie = Some("a b".to_owned())).contains("cookie"));
         assert!(with(&|c| c.containers[0].id = "x y".to_owned()).contains("id"));
