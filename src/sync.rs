@@ -313,12 +313,14 @@ impl Syncer {
 
         record.stage = Stage::Ask;
         let looked = Instant::now();
-        let request = payload.digest();
+        let digest = payload.digest();
+        // HAProxy may have what another registry answered to the same.
+        let asked = |registry: &dyn Registry| digest.clone() + &registry.origin();
         // Cosmos writes to its table for each question, so only somebody who asks for it asks the same again.
         let asked_for = self.ask
             || (look != Look::Changes && !self.registry.is_remote())
             || self.registry_due().is_some_and(|at| at <= started);
-        if !asked_for && self.haproxy.holds(&request) {
+        if !asked_for && self.haproxy.holds(&asked(&*self.registry)) {
             log::debug!("nothing to do: HAProxy runs the config for these services already");
             self.will_have(&payload);
             self.guard.took();
@@ -330,6 +332,7 @@ impl Syncer {
             return Ok(Ended::Unchanged);
         }
         let text = self.registry.config(&payload)?;
+        let request = asked(&*self.registry);
         self.sort_again = None;
         record.ask = Some(looked.elapsed());
         // What is asked is as large as what is known, and the answer is to be read against another one: all that is

@@ -22,7 +22,7 @@ use super::answer::{self, Fault};
 use super::retry::{self, Retry};
 use super::url::{base64, redacted, target_of};
 use super::{Payload, Registry, policy, proxy, wire};
-use crate::config::Config;
+use crate::config::{Config, fingerprint};
 use crate::error::{Error, Kind, Result};
 
 /// Longest time to connect, TLS and DNS included. A host that takes longer is as good as down.
@@ -491,6 +491,11 @@ impl Registry for Cosmos {
 
     fn can_route(&self, candidate: &super::Candidate) -> std::result::Result<(), String> {
         super::wire::can_send(candidate)
+    }
+
+    fn origin(&self) -> String {
+        // It is written down, and the URL may hold a key.
+        fingerprint(&self.target)
     }
 }
 

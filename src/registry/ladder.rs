@@ -131,6 +131,13 @@ impl Registry for Ladder {
         self.cosmos.can_route(candidate)
     }
 
+    fn origin(&self) -> String {
+        match self.standing() {
+            Standing::BuiltIn { .. } => String::new(),
+            Standing::Fresh | Standing::Held { .. } => self.cosmos.origin(),
+        }
+    }
+
     fn standing(&self) -> Standing {
         match &self.outage {
             None => Standing::Fresh,

@@ -136,6 +136,11 @@ pub trait Registry {
     fn standing(&self) -> Standing {
         Standing::Fresh
     }
+
+    /// Tells the last answer from that of another registry to the same payload; empty for the built-in one.
+    fn origin(&self) -> String {
+        String::new()
+    }
 }
 
 /// One service of a payload that is another one now, has come or has gone.

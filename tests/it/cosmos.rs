@@ -734,3 +734,38 @@ fn an_outage_that_nobody_needs_an_answer_in_is_none() {
     state("fresh");
     watch.stop();
 }
+
+/// What HAProxy has is the built-in registry's, or another Cosmos's: nothing has changed but who is to be asked.
+#[test]
+fn a_cosmos_that_did_not_make_the_running_config_is_asked() {
+    let sandbox = Sandbox::cosmos("whose");
+    let cosmos = sandbox.cosmos.as_ref().expect("a Cosmos");
+    sandbox.docker.add(web("asteroid-a", "10.6.0.2"));
+    let refusal = answer("403 Forbidden", "application/json", r#"{"message":"no"}"#);
+    cosmos.always(Some(Reply::Raw(refusal)));
+    sandbox.sync(&["--on-outage", "built-in"]).exits(0);
+    let is_built_in = || sandbox.config().contains("# cosmonaut: rules");
+    assert!(is_built_in(), "{}", sandbox.config());
+    cosmos.always(None);
+    let watch = sandbox.watch(&["--on-outage", "built-in"]);
+    wait_for("the config of Cosmos", SOON, || {
+        (!is_built_in()).then_some(())
+    });
+    watch.stop();
+
+    let other = FakeCosmos::start();
+    let watch = sandbox.watch(&["--cosmos-url", &other.url()]);
+    other.wait_calls(1, SOON);
+    watch.stop();
+    // Its own answer is not asked for again.
+    let calls = other.calls();
+    let watch = sandbox.watch(&["--cosmos-url", &other.url()]);
+    wait_for("a pass", SOON, || {
+        let status = sandbox.run("status", &["--json"]);
+        let status: Value = serde_json::from_str(&status.stdout).ok()?;
+        let told = &status["watch"];
+        (told["pid"] == status["pid"] && told["last_pass"]["outcome"] == "unchanged").then_some(())
+    });
+    watch.stop();
+    assert_eq!(other.calls(), calls);
+}
