@@ -57,7 +57,11 @@ fn take_in(table: &str, all: &mut Listening) {
         let Ok(port) = u16::from_str_radix(port, 16) else {
             continue;
         };
-        let v4_loopback = address.len() == 8 && address.ends_with("7F");
+        // A socket of both families, as Java has them, shows an IPv4 address mapped into IPv6.
+        let v4 = address
+            .strip_prefix("0000000000000000FFFF0000")
+            .unwrap_or(address);
+        let v4_loopback = v4.len() == 8 && v4.ends_with("7F");
         let v6_loopback = address == "00000000000000000000000001000000";
         // Docker's own name server listens on 127.0.0.11 in every container; it is loopback, too.
         if v4_loopback || v6_loopback {
@@ -82,10 +86,11 @@ mod tests {
              \x20  2: 0100007F:0CEA 00000000:0000 0A 00000000:00000000\n\
              \x20  3: 020011AC:C350 030011AC:1F90 01 00000000:00000000\n\
              \x20  4: 00000000000000000000000000000000:01BB 00000000000000000000000000000000:0000 0A x\n\
-             \x20  5: broken\n",
+             \x20  5: 0000000000000000FFFF00000100007F:1F91 00000000000000000000000000000000:0000 0A x\n\
+             \x20  6: broken\n",
             &mut all,
         );
         assert_eq!(all.ports, [8080, 443]);
-        assert_eq!(all.loopback, [0xA1B2, 3306]);
+        assert_eq!(all.loopback, [0xA1B2, 3306, 8081]);
     }
 }
