@@ -19,6 +19,8 @@ use crate::sorted::Set;
 const DEFAULT_PORT: u16 = 80;
 /// Shortest form of a container id, as Docker shows it; a server's name in HAProxy.
 const SHORT_ID: usize = 12;
+/// In the sentence on two services that are in each other's way by nothing but their names.
+pub const CASE_ALONE: &str = "differ in upper and lower case alone";
 
 /// A monitored container with what was found out about it.
 #[derive(Debug)]
@@ -446,7 +448,7 @@ fn conflicts(services: &[Candidate]) -> Vec<String> {
         }
         if any_upper && let Some(other) = spelled.insert(name.to_lowercase(), name) {
             sentences.push(format!(
-                "services {other} and {name} differ in upper and lower case alone; they are two services"
+                "services {other} and {name} {CASE_ALONE}; they are two services"
             ));
         }
     }

@@ -356,6 +356,22 @@ fn mistake_9_two_services_with_one_predicate() {
     );
 }
 
+/// Both are routed: a slip of the finger perhaps, and no failure.
+#[test]
+fn names_that_differ_in_case_alone_are_a_warning() {
+    let sandbox = well("doc-case");
+    sandbox.sync(&[]).exits(0);
+    sandbox.docker.add(Container::serving(
+        "asteroid-b",
+        "10.2.0.4",
+        "Web",
+        "other.example",
+    ));
+    let output = sandbox.run("doctor", &[]).exits(0);
+    let found = line(&output, "warn", "service-names", &["Web and web"]);
+    assert!(found.contains("SERVICE_NAME"), "{found}");
+}
+
 #[test]
 fn mistake_10_weave_is_down() {
     let sandbox = well("doc-weave");

@@ -101,11 +101,15 @@ pub fn look(
     tell(weave_finding(subject, &inventory, &context));
     verdicts(&selection, tell);
     for conflict in &selection.conflicts {
-        tell(Finding::fail(
-            "predicates",
-            conflict.clone(),
-            "give each service a PREDICATE of its own; until then only the first one gets the requests",
-        ));
+        let conflict = conflict.clone();
+        // Both are routed.
+        tell(if conflict.contains(service::CASE_ALONE) {
+            let mend = "nothing if that is meant; else spell SERVICE_NAME alike in all containers of a service";
+            Finding::warn("service-names", conflict, mend)
+        } else {
+            let mend = "give each service a PREDICATE of its own; until then only the first one gets the requests";
+            Finding::fail("predicates", conflict, mend)
+        });
     }
     let haproxy = inventory
         .haproxy()
