@@ -616,20 +616,35 @@ fn service_of(backend: &str) -> &str {
 fn patterns_of(line: &Line<'_>) -> Vec<Pattern> {
     let criterion = line.word(2).to_ascii_lowercase();
     let fetch = criterion.strip_prefix("req.").unwrap_or(&criterion);
-    let mut end = fetch.starts_with("hdr_end(host)");
+    let mut method = None;
     let mut words = line.words.iter().skip(3).map(AsRef::as_ref).peekable();
     while let Some(flag) = words.next_if(|word| word.starts_with('-')) {
         match flag {
-            "-m" => end |= words.next() == Some("end"),
+            "-m" => method = words.next(),
             "--" => break,
             _ => {}
         }
     }
     let host = fetch.starts_with("hdr(host)") || fetch.starts_with("hdr_end(host)");
     let path = matches!(fetch, "path" | "path_beg" | "url_beg" | "path_dir");
+    let end = method.map_or(fetch.starts_with("hdr_end(host)"), |method| method == "end");
+    // Others match more than the words say, as `hdr_sub` and `path_reg` do.
+    let other = match method {
+        None | Some("str") => false,
+        Some("end") => !host,
+        Some("beg" | "dir") => !path,
+        Some(_) => true,
+    };
+    if words.peek().is_none() {
+        // One of several lines of a name would do, so one such as `always_true` is not to be passed over.
+        return vec![Pattern::Other(criterion)];
+    }
     words
         .map(|word| {
-            if host && end {
+            if other {
+                let method = method.unwrap_or_default();
+                Pattern::Other(format!("{criterion} -m {method} {word}"))
+            } else if host && end {
                 Pattern::Host(format!("*{}", word.to_ascii_lowercase()))
             } else if host {
                 Pattern::Host(word.to_ascii_lowercase())
@@ -848,7 +863,22 @@ backend api
             (
                 "v2 url_beg /api/v2",
                 "v2 always_true",
-                "the rule of v2 is missing",
+                "the rule of v2 matches always_true instead of path /api/v2",
+            ),
+            (
+                "    acl v2 url_beg",
+                "    acl v2 always_true\n    acl v2 url_beg",
+                "the rule of v2 matches always_true, path /api/v2 instead of path /api/v2",
+            ),
+            (
+                "v2 url_beg /api/v2",
+                "v2 path -m sub /api/v2",
+                "the rule of v2 matches path -m sub /api/v2 instead of path /api/v2",
+            ),
+            (
+                "hdr(host) -i web.example.com www",
+                "hdr(host) -i -m beg web.example.com www",
+                "the rule of web matches hdr(host) -m beg web.example.com, hdr(host) -m beg www.example.com instead of host web.example.com, host www.example.com",
             ),
             ("backend api\n", "backend apx\n", "backend api is missing"),
             (
