@@ -526,6 +526,12 @@ impl<'a> Config<'a> {
             .filter(move |backend| routed.contains(backend.name()))
     }
 
+    /// The services by the names of the backends that their rules lead to.
+    pub fn services_by_backend(&self) -> HashMap<&str, &str> {
+        let rules = self.service_rules();
+        rules.map(|rule| (rule.backend, rule.service)).collect()
+    }
+
     /// The names of the services that this config routes, in the order of their rules.
     pub fn services(&self) -> Vec<&str> {
         let mut seen = HashSet::new();

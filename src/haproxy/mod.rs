@@ -206,25 +206,28 @@ impl Haproxy {
         self.of_servers(|_, server| Some(server.name.to_owned()))
     }
 
-    /// Backend, name and IP of each of these servers.
+    /// Service, name and IP of each of these servers.
     pub fn routed(&self) -> Vec<(String, String, IpAddr)> {
-        self.of_servers(|backend, server| {
+        self.of_servers(|service, server| {
             let (ip, _) = server.address.rsplit_once(':')?;
             let ip = ip.trim_start_matches('[').trim_end_matches(']');
-            Some((backend.to_owned(), server.name.to_owned(), ip.parse().ok()?))
+            Some((service.to_owned(), server.name.to_owned(), ip.parse().ok()?))
         })
     }
 
-    /// Something of each of these servers, of whom the backend's name is told, too.
+    /// Something of each of these servers, of whom the service is told, too.
     fn of_servers<T>(&self, of: impl Fn(&str, &Server<'_>) -> Option<T>) -> Vec<T> {
         let Some(text) = self.last_good() else {
             return Vec::new();
         };
         let config = Config::parse(&text);
         let mut all = Vec::new();
-        for backend in config.service_backends() {
-            let servers = backend.servers();
-            all.extend(servers.filter_map(|server| of(backend.name(), &server)));
+        let services = config.services_by_backend();
+        for backend in config.backends() {
+            if let Some(service) = services.get(backend.name()) {
+                let servers = backend.servers();
+                all.extend(servers.filter_map(|server| of(service, &server)));
+            }
         }
         all
     }

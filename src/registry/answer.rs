@@ -562,10 +562,11 @@ impl<'c> Routes<'c> {
             foreign: Vec::new(),
         };
         let mut backends = Vec::new();
+        let plain = plain_backends(config);
         for section in config.sections() {
             match section.keyword() {
-                "backend" => backends.push((service_of(section.name()), section)),
-                "frontend" | "listen" => routes.add_rules(&section),
+                "backend" => backends.push((service_of(section.name(), &plain), section)),
+                "frontend" | "listen" => routes.add_rules(&section, &plain),
                 _ => {}
             }
         }
@@ -582,7 +583,7 @@ impl<'c> Routes<'c> {
         routes
     }
 
-    fn add_rules(&mut self, frontend: &Section<'c>) {
+    fn add_rules(&mut self, frontend: &Section<'c>, plain: &HashSet<&str>) {
         let mut acls: HashMap<&str, Vec<Line<'c>>> = HashMap::new();
         for line in frontend.lines().filter(|line| line.keyword() == "acl") {
             acls.entry(line.word(1)).or_default().push(line);
@@ -596,7 +597,7 @@ impl<'c> Routes<'c> {
                         .flatten()
                         .flat_map(patterns_of)
                         .collect();
-                    self.rules.push((service_of(line.word(1)), patterns));
+                    self.rules.push((service_of(line.word(1), plain), patterns));
                 }
                 "use_backend" | "default_backend" => self
                     .foreign
@@ -607,9 +608,22 @@ impl<'c> Routes<'c> {
     }
 }
 
+/// The backends whose rule has an acl of their own name: that is Cosmos's form, in which they have the service's name.
+fn plain_backends<'c>(config: &'c Config<'_>) -> HashSet<&'c str> {
+    let lines = config.lines();
+    let rules = lines.filter(|line| line.keyword() == "use_backend");
+    rules
+        .filter(|line| line.word(1) == line.word(3))
+        .map(|line| line.word(1))
+        .collect()
+}
+
 /// The service behind a backend's name, in either registry's form.
-fn service_of(backend: &str) -> &str {
-    backend.strip_prefix(BACKEND_PREFIX).unwrap_or(backend)
+fn service_of<'c>(backend: &'c str, plain: &HashSet<&str>) -> &'c str {
+    match backend.strip_prefix(BACKEND_PREFIX) {
+        Some(service) if !plain.contains(backend) => service,
+        _ => backend,
+    }
 }
 
 /// What one acl line matches.
@@ -792,6 +806,32 @@ backend api
             "    acl old hdr(host) -i old.example.com\n    use_backend old if old\n    acl web hdr",
         ) + "backend old\n    server eeeeeeeeeeee 10.0.0.9:80 check\n";
         assert_eq!(faults(&stored), [""; 0]);
+    }
+
+    #[test]
+    fn a_service_may_have_the_prefix_of_the_other_registrys_backends() {
+        let mut asked = payload();
+        let name = |name: &mut String| {
+            if name == "v2" {
+                *name = "be_v2".to_owned();
+            }
+        };
+        asked
+            .candidates
+            .iter_mut()
+            .for_each(|one| name(&mut one.service_name));
+        asked
+            .running
+            .iter_mut()
+            .for_each(|one| name(&mut one.service_name));
+        let text = RIGHT
+            .replace("acl v2 ", "acl be_v2 ")
+            .replace("use_backend v2 if v2", "use_backend be_v2 if be_v2")
+            .replace("backend v2\n", "backend be_v2\n");
+        let config = Config::parse(&text);
+        assert_eq!(missing(&asked, &config, false), [""; 0]);
+        let candidate = candidate_of(&config, "be_v2").expect("it is there");
+        assert!(asked.candidates.contains(&candidate), "{candidate:?}");
     }
 
     #[test]

@@ -54,11 +54,8 @@ impl Syncer {
         let routed = self.haproxy.routed().into_iter();
         let known = routed.filter(|(_, id, _)| unseen.contains(service::short(id)));
         known
-            .map(|(backend, id, ip)| Running {
-                service_name: backend
-                    .strip_prefix(config::BACKEND_PREFIX)
-                    .unwrap_or(&backend)
-                    .to_owned(),
+            .map(|(service_name, id, ip)| Running {
+                service_name,
                 id,
                 ip: ip.to_string(),
             })
