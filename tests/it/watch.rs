@@ -357,6 +357,23 @@ fn a_stop_signal_drains_and_other_signals_do_nothing() {
     watch.stop();
 }
 
+/// The daemon repeats what happened just before the stream, and a look may know a later life by then.
+#[test]
+fn a_stop_signal_of_a_former_life_drains_nobody() {
+    let sandbox = two("former-life");
+    let watch = sandbox.settled_watch(&[]);
+    let id = sandbox.docker.id("asteroid-b");
+    let line = format!(
+        r#"{{"Type":"container","Action":"kill","Actor":{{"ID":"{id}","Attributes":{{"name":"asteroid-b","signal":"15"}}}},"timeNano":1}}"#
+    );
+    sandbox.docker.emit_raw(&line);
+    sandbox.docker.signal("asteroid-a", "15");
+    sandbox.wait_config("the one that is told now drained", AT_ONCE, |routes| {
+        routes.all() == ["10.4.0.3:80"]
+    });
+    watch.stop();
+}
+
 #[test]
 fn one_that_is_told_to_stop_before_it_was_looked_at_is_not_let_in() {
     let sandbox = two("start-stop");
