@@ -105,6 +105,42 @@ pub(crate) fn joined(
     })
 }
 
+/// What we write must be none of the other files: they would be lost with the first pass.
+///
+/// # Errors
+/// Names the two options that have one file.
+pub(crate) fn apart(options: &Options) -> Result<()> {
+    let mut written = vec![("--config", place(&options.config))];
+    for (option, path) in [
+        ("--metrics-file", &options.metrics_file),
+        ("--base", &options.base),
+        ("--script", &options.script),
+        ("--cosmos-ca", &options.cosmos_ca),
+    ] {
+        let Some(path) = path else { continue };
+        let here = place(path);
+        if let Some((writer, _)) = written.iter().find(|(_, there)| *there == here) {
+            let wrong = format!("cannot use {option} {}", path.display());
+            return Err(
+                Error::new(wrong, format!("it is the file of {writer}, too"))
+                    .hint("cosmonaut replaces that file whole: give each one a file of its own")
+                    .kind(Kind::Usage),
+            );
+        }
+        if option == "--metrics-file" {
+            written.push((option, here));
+        }
+    }
+    Ok(())
+}
+
+/// One name for a file, whatever the way to it.
+fn place(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path)
+        .or_else(|_| std::path::absolute(path))
+        .unwrap_or_else(|_| path.to_owned())
+}
+
 pub(crate) fn docker(options: &Options) -> Result<Docker> {
     let variable = |name: &str| std::env::var(name).ok();
     let found = endpoint::resolve(options.docker_host.as_deref(), &variable)?;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::FAILED;
 use crate::assembly::{
-    COSMOS_OUTAGE, Patience, base, built_in, cosmos, docker, haproxy, impatient, interest, looking,
-    overlay, parts, registry, script_environment, socket_address,
+    COSMOS_OUTAGE, Patience, apart, base, built_in, cosmos, docker, haproxy, impatient, interest,
+    looking, overlay, parts, registry, script_environment, socket_address,
 };
 use crate::cli::{Action, Options};
 use crate::docker::endpoint;
@@ -46,6 +46,7 @@ const WATCH_LOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// # Errors
 /// When it fails; nothing was broken then.
 pub(crate) fn act(action: &Action, options: &Options) -> Result<u8> {
+    apart(options)?;
     match action {
         Action::Sync => sync_once(options)?,
         Action::Watch => watch_on(options)?,

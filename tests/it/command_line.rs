@@ -67,6 +67,22 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     ),
     (&["sync", "--weave-addr", "x:0"], &["x:0", "HOST:PORT"]),
     (&["sync", "-t", "status"], &["status", "taken"]),
+    (
+        &["sync", "-c", "/nowhere/h.cfg", "--base", "/nowhere/./h.cfg"],
+        &["--base", "--config", "a file of its own"],
+    ),
+    (
+        &["watch", "-c", "/proc/self/exe", "-s", "/proc/self/exe"],
+        &["--script", "--config"],
+    ),
+    (
+        &["plan", "-c", "h.cfg", "--metrics-file", "h.cfg"],
+        &["--metrics-file", "--config"],
+    ),
+    (
+        &["doctor", "--metrics-file", "b.cfg", "--base", "b.cfg"],
+        &["--base", "--metrics-file"],
+    ),
 ];
 
 #[test]
