@@ -25,8 +25,8 @@ const VERSION: u32 = 1;
 /// Largest state read, in bytes: ten times 20,000 services of one instance.
 const STATE_BYTES_MAX: u64 = 64 << 20;
 
-/// Longest name of a table.
-const TABLE_BYTES_MAX: usize = 128;
+/// Longest name of a table, as the command line has it.
+const TABLE_BYTES_MAX: usize = 64;
 
 /// Names of other files in the state dir that a table must not take.
 const TABLES_RESERVED: &[&str] = &["status", "taken"];
@@ -387,10 +387,17 @@ mod tests {
             "a\0",
             "a b",
             "status",
-            &"x".repeat(129),
+            &"x".repeat(65),
         ] {
             assert!(store.path(table).is_err(), "{table:?}");
         }
+        let error = store.path("status").expect_err("a name that is taken");
+        assert!(
+            error
+                .hint_text()
+                .is_some_and(|hint| hint.contains("1 to 64 letters")),
+            "{error:?}"
+        );
         assert_eq!(
             store.path("a-B_1.x"),
             Ok(PathBuf::from("/state/a-B_1.x.json"))
