@@ -940,10 +940,11 @@ fn apply(
             Ok(Ended::Applied)
         }
         haproxy::Outcome::NotRunning(words) => {
-            record.failure = Some(Failure {
-                why: format!("the config is in its place, but HAProxy is not running ({words})"),
-                hint: None,
-            });
+            let mut why = "the config is in its place, but HAProxy is not running".to_owned();
+            if !words.is_empty() {
+                why.push_str(&format!(" ({words})"));
+            }
+            record.failure = Some(Failure { why, hint: None });
             Ok(Ended::NotRunning)
         }
         haproxy::Outcome::Refused(words) => {

@@ -124,6 +124,10 @@ impl Script {
         match status.code() {
             Some(ACCEPTED) => Ok(Checked::Accepted),
             Some(REFUSED) => Ok(Checked::Refused(words)),
+            Some(CANNOT_CHECK) if words.is_empty() => Ok(Checked::Unknown(format!(
+                "{} cannot check here (exit code {CANNOT_CHECK})",
+                self.name()
+            ))),
             Some(CANNOT_CHECK) => Ok(Checked::Unknown(words)),
             _ => Err(self.failed("check", staged, status, &words)),
         }

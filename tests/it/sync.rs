@@ -563,6 +563,19 @@ fn a_haproxy_that_is_down_takes_the_file_when_it_starts() {
 }
 
 #[test]
+fn a_script_without_a_word_is_told_by_what_it_means() {
+    let (sandbox, _) = standing("wordless");
+    sandbox.script.on("check", "status=3");
+    sandbox.script.on("reload", "status=4");
+    let output = sandbox.sync(&[]).exits(0).says(&[
+        "configs are installed unchecked: ",
+        "cannot check here (exit code 3)",
+        "HAProxy is not running",
+    ]);
+    assert!(!output.stderr.contains("()"), "{output}");
+}
+
+#[test]
 fn a_script_that_hangs_is_ended_with_all_its_children() {
     let (sandbox, config) = standing("hangs");
     let pid_file = sandbox.root.join("grandchild");
