@@ -590,7 +590,12 @@ impl<'c> Routes<'c> {
         }
         for line in frontend.lines() {
             match line.keyword() {
-                "use_backend" if line.word(2) == "if" && line.words.len() == 4 => {
+                // A name without a line is one of HAProxy's own, such as TRUE.
+                "use_backend"
+                    if line.word(2) == "if"
+                        && line.words.len() == 4
+                        && acls.contains_key(line.word(3)) =>
+                {
                     let patterns = acls
                         .get(line.word(3))
                         .into_iter()
@@ -970,6 +975,11 @@ backend api
                 "    bind :80\n",
                 "    bind :80\n    use_backend web if { path_beg /x }\n",
                 "rule `    use_backend web if { path_beg /x }` was not asked for",
+            ),
+            (
+                "    bind :80\n",
+                "    bind :80\n    use_backend web if TRUE\n",
+                "rule `    use_backend web if TRUE` was not asked for",
             ),
         ];
         for (from, to, expected) in cases {
