@@ -10,6 +10,7 @@ mod touched;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::address::weave::{self, Elsewhere, View};
@@ -109,6 +110,9 @@ pub struct Parts {
     pub stopping: Box<dyn Fn() -> bool + Send>,
 }
 
+/// What a pass holds while it gives HAProxy a config: who has it can end the program without breaking that off.
+pub type Changing = Arc<Mutex<()>>;
+
 /// Passes, and what is known between them.
 pub struct Syncer {
     docker: Docker,
@@ -122,6 +126,7 @@ pub struct Syncer {
     haproxy: Haproxy,
     state_dir: PathBuf,
     stopping: Box<dyn Fn() -> bool + Send>,
+    changing: Changing,
     /// The look that is still owed; nothing is applied before it succeeded.
     owed: Look,
     list_again: Option<Instant>,
@@ -162,6 +167,7 @@ impl Syncer {
             history: History::new(&parts.state_dir),
             state_dir: parts.state_dir,
             stopping: parts.stopping,
+            changing: Changing::default(),
             owed: Look::Afresh,
             list_again: None,
             selection: Selection::default(),
@@ -234,6 +240,11 @@ impl Syncer {
     /// When a container that is held until its port accepts a connection is probed again, if there is one.
     pub fn probe_due(&self) -> Option<Instant> {
         self.ready.next_due()
+    }
+
+    /// Held by a pass while it gives HAProxy a config. At all other times a pass can be dropped.
+    pub fn changing(&self) -> Changing {
+        Arc::clone(&self.changing)
     }
 
     /// Weave's side, if it is looked at.
@@ -344,7 +355,8 @@ impl Syncer {
         drop(payload.candidates);
         drop(payload.running);
         let mounts = self.inventory.haproxy_mounts();
-        let ended = apply(&mut self.haproxy, mounts, &text, &request, None, record);
+        let (haproxy, changing) = (&mut self.haproxy, &self.changing);
+        let ended = apply(haproxy, changing, mounts, &text, &request, None, record);
         drop(text);
         record.answers = Some(self.answers());
         match ended {
@@ -389,6 +401,7 @@ impl Syncer {
         let mounts = self.inventory.haproxy_mounts();
         let ended = apply(
             &mut self.haproxy,
+            &self.changing,
             mounts,
             config,
             &request,
@@ -924,6 +937,7 @@ impl Syncer {
 /// [`Haproxy::apply_exchanged`].
 fn apply(
     haproxy: &mut Haproxy,
+    changing: &Changing,
     mounts: Option<&[String]>,
     text: &str,
     request: &str,
@@ -931,6 +945,7 @@ fn apply(
     record: &mut Record,
 ) -> Result<Ended> {
     record.stage = Stage::Apply;
+    let _held = changing.lock().unwrap_or_else(PoisonError::into_inner);
     haproxy.has_mounted(mounts);
     match haproxy.apply_exchanged(text, request, exchanged)? {
         haproxy::Outcome::Unchanged => Ok(Ended::Unchanged),

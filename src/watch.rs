@@ -24,7 +24,7 @@ use crate::refrain::Refrain;
 use crate::report::book::{Book, Link};
 use crate::report::record::{self, Stage};
 use crate::schedule::{Due, Ended, Schedule, Step};
-use crate::sync::{Look, Syncer};
+use crate::sync::{Changing, Look, Syncer};
 use crate::transport::{Address, Hangup};
 
 /// First and longest wait before the event stream is opened again.
@@ -45,6 +45,8 @@ const DATE_STEP_NANOS: i64 = 1_000_000_000;
 const EVENTLESS_AFTER: u32 = 3;
 /// How often a daemon without events is looked at.
 const EVENTLESS_LOOK: Duration = Duration::from_secs(5);
+/// How long a pass may take to end after a signal to stop, before it is dropped.
+const PASS_DROPPED_AFTER: Duration = Duration::from_secs(2);
 /// How long a trouble with Docker lasts before it is worth a warning: a daemon that restarts is routine.
 const TROUBLE_SAID_AFTER: Duration = Duration::from_secs(3);
 
@@ -64,7 +66,7 @@ pub fn run(
     mut book: Book,
 ) -> Result<()> {
     book.follows(&events.address().to_string());
-    start_signals(inbox.clone(), notify.clone())?;
+    start_signals(inbox.clone(), notify.clone(), syncer.changing())?;
     start_events(events, interest, inbox.clone(), notify.clone())?;
     notify.ready();
     let mut stream: Option<Hangup> = None;
@@ -239,7 +241,7 @@ fn with_hint(error: &Error) -> String {
     }
 }
 
-fn start_signals(inbox: Inbox, notify: Notify) -> Result<()> {
+fn start_signals(inbox: Inbox, notify: Notify, changing: Changing) -> Result<()> {
     let failed = |e: std::io::Error| Error::new("cannot catch signals", e);
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;
     let listen = move || {
@@ -254,6 +256,11 @@ fn start_signals(inbox: Inbox, notify: Notify) -> Result<()> {
             } else {
                 log::info!("stopping; a second signal ends it at once");
                 inbox.stop();
+                let (notify, changing) = (notify.clone(), Arc::clone(&changing));
+                // Without a thread the pass ends by its own limits.
+                let _ = thread::Builder::new()
+                    .name("drop-pass".to_owned())
+                    .spawn(move || drop_pass(&notify, &changing));
             }
         }
     };
@@ -262,6 +269,21 @@ fn start_signals(inbox: Inbox, notify: Notify) -> Result<()> {
         .spawn(listen)
         .map(drop)
         .map_err(failed)
+}
+
+/// Ends the program although a pass goes on, as soon as that only waits for an answer of Docker or Cosmos, which may
+/// take a minute. Returns never: the program ends before, when the pass is over.
+fn drop_pass(notify: &Notify, changing: &Changing) -> ! {
+    loop {
+        thread::sleep(PASS_DROPPED_AFTER);
+        if let Ok(_held) = changing.try_lock() {
+            notify.stopping();
+            log::info!(
+                "stopped; the pass in hand is dropped: it waits for an answer and has changed nothing"
+            );
+            std::process::exit(0);
+        }
+    }
 }
 
 fn start_events(docker: Docker, interest: Interest, inbox: Inbox, notify: Notify) -> Result<()> {

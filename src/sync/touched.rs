@@ -133,6 +133,7 @@ impl Syncer {
         let mounts = self.inventory.haproxy_mounts();
         let ended = apply(
             &mut self.haproxy,
+            &self.changing,
             mounts,
             &text,
             &request,

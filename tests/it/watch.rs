@@ -777,6 +777,34 @@ fn sigterm_ends_it_while_docker_is_silent() {
     );
 }
 
+/// The list would be waited for a minute.
+#[test]
+fn sigterm_drops_a_pass_that_waits_for_docker() {
+    let sandbox = two("signal-waits");
+    let mut watch = sandbox.settled_watch(&[]);
+    sandbox.docker.freeze();
+    let before = sandbox.docker.requests().len();
+    watch.signal("HUP");
+    sandbox
+        .docker
+        .wait_requests("the pass asks", SOON, |all| all.len() > before);
+    watch.signal("TERM");
+    assert_eq!(watch.wait_exit(SOON), 0, "{}", watch.stderr());
+    assert!(watch.stderr().contains("dropped"), "{}", watch.stderr());
+}
+
+#[test]
+fn sigterm_drops_a_pass_that_waits_for_cosmos() {
+    let sandbox = Sandbox::cosmos("signal-cosmos");
+    let cosmos = sandbox.cosmos.as_ref().expect("a Cosmos");
+    sandbox.docker.add(web("asteroid-a", "10.4.0.2"));
+    cosmos.always(Some(Reply::Silence));
+    let mut watch = sandbox.watch(&[]);
+    cosmos.wait_calls(1, SOON);
+    watch.signal("TERM");
+    assert_eq!(watch.wait_exit(SOON), 0, "{}", watch.stderr());
+}
+
 #[test]
 fn the_first_signal_waits_for_the_script_and_the_second_does_not() {
     let sandbox = two("twice");
