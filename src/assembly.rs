@@ -141,8 +141,12 @@ fn place(path: &Path) -> PathBuf {
         .unwrap_or_else(|_| path.to_owned())
 }
 
+/// A variable of Docker's client. One that is no text is not passed over: another daemon would be taken.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
 pub(crate) fn docker(options: &Options) -> Result<Docker> {
-    let variable = |name: &str| std::env::var(name).ok();
     let found = endpoint::resolve(options.docker_host.as_deref(), &variable)?;
     log::debug!("Docker is at {} ({})", found.address, found.origin);
     Ok(Docker::new(found.address, found.api_version))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::FAILED;
 use crate::assembly::{
     COSMOS_OUTAGE, Patience, apart, base, built_in, cosmos, docker, haproxy, impatient, interest,
-    looking, overlay, parts, registry, script_environment, socket_address,
+    looking, overlay, parts, registry, script_environment, socket_address, variable,
 };
 use crate::cli::{Action, Options};
 use crate::docker::endpoint;
@@ -305,7 +305,6 @@ fn examine(options: &Options, ask: bool, json: bool) -> Result<u8> {
     let state_dir = absolute(&options.state_dir);
     // A program's output needs a folder to go through; the state folder may not be there yet.
     let work = std::fs::canonicalize(&state_dir).unwrap_or_else(|_| std::env::temp_dir());
-    let variable = |name: &str| std::env::var(name).ok();
     let script_timeout = options.script_timeout.min(doctor::SCRIPT_MAX);
     let ask = if ask { Ask::Yes } else { Ask::No };
     let subject = doctor::Subject {

@@ -1,5 +1,7 @@
 //! The command line from outside: what is refused before anything starts, and where words go.
 
+use std::os::unix::ffi::OsStrExt;
+
 use crate::support::fake_docker::Container;
 use crate::support::sandbox::{Output, Sandbox};
 
@@ -139,6 +141,17 @@ fn a_wrong_variable_is_named() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(sandbox.docker.requests().len(), 0);
+}
+
+/// Another daemon than the one that is meant must not be taken.
+#[test]
+fn an_address_of_docker_that_is_no_text_is_refused() {
+    let sandbox = Sandbox::new("no-text");
+    let address = std::ffi::OsStr::from_bytes(b"\xff://x");
+    let mut command = sandbox.command(&["sync"]);
+    command.env("DOCKER_HOST", address);
+    let wrong = not_refused("DOCKER_HOST", &sandbox.finish(command), &["DOCKER_HOST"]);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
