@@ -925,6 +925,7 @@ chroot_works() {
     pid=${host_pid:-$inner_pid}
     [ -n "$pid" ] || return 0
     # The last one counts.
+    # shellcheck disable=SC2016 # a line of sed's
     folder=$(sed -n -e "/^[[:space:]]*chroot[[:space:]]/{s/^[[:space:]]*chroot[[:space:]]*['\"]\{0,1\}\([^[:space:]'\"]*\).*/\1/;h;}" -e '${g;p;}' "$1")
     [ -n "$folder" ] || return 0
     user=0
