@@ -70,7 +70,7 @@ pub struct Staged {
 ///
 /// # Errors
 /// Names the path and the mend: missing folder, not writable, disk full, read-only file system, a
-/// folder at the target's name.
+/// folder, a device, a pipe or a socket at the target's name.
 pub fn stage(target: &Path, pieces: &[&[u8]]) -> Result<Staged> {
     stage_with(target, pieces, Durability::Disk)
 }
@@ -125,6 +125,11 @@ fn stage_by(
         Ok(old) if old.is_dir() => {
             return Err(Error::new(tried(), "there is a folder of that name")
                 .hint("remove the folder or choose another path"));
+        }
+        // Root would lose /dev/null to a rename, and with it all that writes there.
+        Ok(old) if !old.is_file() => {
+            return Err(Error::new(tried(), "it is a device, a pipe or a socket")
+                .hint("choose the path of a file; what is there would be replaced"));
         }
         Ok(old) => Some(old),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
@@ -440,6 +445,23 @@ mod tests {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn a_socket_or_a_device_is_not_replaced() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = Folder::new("special");
+        let target = folder.0.join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&target).expect("a socket");
+        let link = folder.0.join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).expect("a link");
+        for path in [&target, &link] {
+            let error = replace(path, b"new").expect_err("no file");
+            assert!(error.to_string().contains("device"), "{error}");
+        }
+        let is = |path: &Path| fs::metadata(path).expect("it is there").file_type();
+        assert!(is(&target).is_socket());
+        assert!(is(&link).is_char_device());
     }
 
     #[test]

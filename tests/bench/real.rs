@@ -649,9 +649,10 @@ fn start_until(
     shown.map_or(f64::INFINITY, |shown| since(at, shown))
 }
 
-/// So many times as many runs: HAProxy's own start takes 30 ms or 50 by chance, and twice that is in each sample, ours
-/// and the floor's. The medians of nine of each differ by 20 ms for one and the same program.
-const SERVED_RUNS: usize = 3;
+/// So many times as many runs, each with HAProxys of their own: a start of HAProxy takes 30 ms or 50 by chance, and two
+/// of them are in each sample, ours and the floor's. The medians of nine of each differ by 20 ms for one and the same
+/// program.
+const SERVED_ROUNDS: usize = 3;
 
 /// From a start to the first request that is served: a new service is a reload, one more instance of a service
 /// is a matter of the runtime socket.
@@ -659,14 +660,23 @@ const SERVED_RUNS: usize = 3;
 /// The floor of the reload is the yardstick, in turn with ours, each with a HAProxy of its own: what a check and a
 /// reload take while the daemon has just started a container, and not in a calm moment.
 fn served(site: &Site, programs: &Programs, runs: usize) -> Vec<Row> {
-    let floor = Side::of_yardstick(site, programs);
-    let ours = Side::of_cosmonaut(site, programs);
+    let sides = || {
+        (
+            Side::of_yardstick(site, programs),
+            Side::of_cosmonaut(site, programs),
+        )
+    };
+    let (mut floor, mut ours) = sides();
     std::thread::sleep(CALM);
     let calm = calm(&ours, runs);
     std::thread::sleep(CALM);
     let events = site.events();
     let mut samples: [Vec<f64>; 2] = Default::default();
-    for run in 0..runs * SERVED_RUNS {
+    for run in 0..runs * SERVED_ROUNDS {
+        if run > 0 && run % runs == 0 {
+            (floor, ours) = sides();
+            std::thread::sleep(CALM);
+        }
         for (who, measured, other) in [(0, &floor, &ours), (1, &ours, &floor)] {
             other.keeper.pause(true);
             measured.keeper.pause(false);
