@@ -74,15 +74,20 @@ fn an_unknown_option_is_named() {
 
 /// dash takes `kill -KILL -- -PID` for two processes, the first without a number, and ends neither.
 #[test]
-fn a_group_is_ended_in_words_that_each_shell_knows() {
-    let ends: Vec<_> = all()
-        .into_iter()
-        .flat_map(|(_, text)| text.lines().map(str::to_owned).collect::<Vec<_>>())
-        .filter(|line| line.contains("kill -KILL "))
-        .collect();
-    assert!(
-        ends.iter()
-            .any(|line| line.contains("kill -KILL \"-$bench\""))
-    );
-    assert!(ends.iter().all(|line| !line.contains(" -- ")), "{ends:?}");
+fn the_bench_ends_all_that_it_has_started() {
+    let scripts = all();
+    let ends = scripts
+        .iter()
+        .flat_map(|(_, text)| text.lines())
+        .find(|line| line.contains("kill -KILL") && line.contains("-$bench"))
+        .expect("the line that ends the bench's group");
+    let group = "setsid sh -c 'sleep 60 & wait' & bench=$!; sleep 0.3";
+    let left = "sleep 0.2; for one in /proc/[0-9]*/stat; do read -r _ _ state _ pgrp _ <$one || continue; \
+                [ $pgrp != $bench ] || [ $state = Z ] || echo left; done";
+    let output = Command::new("sh")
+        .args(["-c", &format!("{group}\n{ends}\n{left}")])
+        .output()
+        .expect("sh");
+    let words = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(words, "", "{}", String::from_utf8_lossy(&output.stderr));
 }
