@@ -589,25 +589,20 @@ impl<'c> Routes<'c> {
             acls.entry(line.word(1)).or_default().push(line);
         }
         for line in frontend.lines() {
-            match line.keyword() {
-                // A name without a line is one of HAProxy's own, such as TRUE.
-                "use_backend"
-                    if line.word(2) == "if"
-                        && line.words.len() == 4
-                        && acls.contains_key(line.word(3)) =>
-                {
-                    let patterns = acls
-                        .get(line.word(3))
-                        .into_iter()
-                        .flatten()
-                        .flat_map(patterns_of)
-                        .collect();
+            let by_one_acl = match line.keyword() {
+                "use_backend" => line.word(2) == "if" && line.words.len() == 4,
+                "default_backend" => false,
+                _ => continue,
+            };
+            // A name without a line is one of HAProxy's own, such as TRUE.
+            match acls.get(line.word(3)).filter(|_| by_one_acl) {
+                Some(acl) => {
+                    let patterns = acl.iter().flat_map(patterns_of).collect();
                     self.rules.push((service_of(line.word(1), plain), patterns));
                 }
-                "use_backend" | "default_backend" => self
+                None => self
                     .foreign
                     .push(format!("rule `{}` was not asked for", one_line(line.text))),
-                _ => {}
             }
         }
     }
