@@ -19,8 +19,15 @@ use crate::sorted::Set;
 const DEFAULT_PORT: u16 = 80;
 /// Shortest form of a container id, as Docker shows it; a server's name in HAProxy.
 const SHORT_ID: usize = 12;
-/// In the sentence on two services that are in each other's way by nothing but their names.
-pub const CASE_ALONE: &str = "differ in upper and lower case alone";
+
+/// Two services that are in each other's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// One sentence with both names.
+    pub sentence: String,
+    /// Both are routed: only their names are easily taken for each other.
+    pub both_routed: bool,
+}
 
 /// A monitored container with what was found out about it.
 #[derive(Debug)]
@@ -85,8 +92,8 @@ pub struct Selection {
     pub services: Vec<Candidate>,
     /// A verdict for each monitored container of which [`Told`] wants one, by name.
     pub verdicts: Vec<Verdict>,
-    /// Services that are in each other's way, a sentence each.
-    pub conflicts: Vec<String>,
+    /// Services that are in each other's way.
+    pub conflicts: Vec<Conflict>,
     /// How many containers are routed, with and without a verdict.
     pub routed: usize,
 }
@@ -426,8 +433,8 @@ fn clashing<'a>(monitored: &'a [Monitored<'_>]) -> Set<&'a str> {
 }
 
 /// Services that claim one predicate, or differ in case alone. The first in rule order gets the requests.
-fn conflicts(services: &[Candidate]) -> Vec<String> {
-    let mut sentences = Vec::new();
+fn conflicts(services: &[Candidate]) -> Vec<Conflict> {
+    let mut conflicts = Vec::new();
     let mut claims: HashMap<(Mode, &str), &str> = HashMap::with_capacity(services.len());
     let mut spelled: HashMap<String, &str> = HashMap::new();
     // Names without a capital are told apart as they stand.
@@ -437,22 +444,28 @@ fn conflicts(services: &[Candidate]) -> Vec<String> {
         let name = service.service_name.as_str();
         for pattern in service.patterns() {
             match claims.get(&(service.config_mode, pattern)) {
-                Some(first) => sentences.push(format!(
-                    "services {first} and {name} both claim {} {pattern}: {first} gets its requests, since its rule comes first",
-                    mode_word(service.config_mode)
-                )),
+                Some(first) => conflicts.push(Conflict {
+                    sentence: format!(
+                        "services {first} and {name} both claim {} {pattern}: {first} gets its requests, since its rule comes first",
+                        mode_word(service.config_mode)
+                    ),
+                    both_routed: false,
+                }),
                 None => {
                     claims.insert((service.config_mode, pattern), name);
                 }
             }
         }
         if any_upper && let Some(other) = spelled.insert(name.to_lowercase(), name) {
-            sentences.push(format!(
-                "services {other} and {name} {CASE_ALONE}; they are two services"
-            ));
+            conflicts.push(Conflict {
+                sentence: format!(
+                    "services {other} and {name} differ in upper and lower case alone; they are two services"
+                ),
+                both_routed: true,
+            });
         }
     }
-    sentences
+    conflicts
 }
 
 /// CONFIG_MODE's word.
@@ -540,7 +553,7 @@ mod tests {
         });
         services
             .chain(verdicts)
-            .chain(selection.conflicts.iter().cloned())
+            .chain(selection.conflicts.iter().map(|one| one.sentence.clone()))
             .collect()
     }
 

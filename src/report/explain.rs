@@ -195,7 +195,11 @@ impl Explanation {
                 })
                 .collect(),
             containers,
-            conflicts: selection.conflicts.clone(),
+            conflicts: selection
+                .conflicts
+                .iter()
+                .map(|one| one.sentence.clone())
+                .collect(),
             not_monitored,
         }
     }

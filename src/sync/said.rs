@@ -26,11 +26,12 @@ impl Said {
             now.insert(verdict.id.clone(), text);
         }
         self.containers = now;
-        for conflict in &selection.conflicts {
+        let conflicts = selection.conflicts.iter().map(|one| &one.sentence);
+        for conflict in conflicts.clone() {
             if !self.conflicts.contains(conflict) {
                 log::warn!("{conflict}");
             }
         }
-        self.conflicts = order::gathered(selection.conflicts.iter().cloned());
+        self.conflicts = order::gathered(conflicts.cloned());
     }
 }

@@ -101,14 +101,13 @@ pub fn look(
     tell(weave_finding(subject, &inventory, &context));
     verdicts(&selection, tell);
     for conflict in &selection.conflicts {
-        let conflict = conflict.clone();
-        // Both are routed.
-        tell(if conflict.contains(service::CASE_ALONE) {
+        let sentence = conflict.sentence.clone();
+        tell(if conflict.both_routed {
             let mend = "nothing if that is meant; else spell SERVICE_NAME alike in all containers of a service";
-            Finding::warn("service-names", conflict, mend)
+            Finding::warn("service-names", sentence, mend)
         } else {
             let mend = "give each service a PREDICATE of its own; until then only the first one gets the requests";
-            Finding::fail("predicates", conflict, mend)
+            Finding::fail("predicates", sentence, mend)
         });
     }
     let haproxy = inventory
